@@ -1,0 +1,7 @@
+//! The control plane of Fanmill: handshakes, session descriptions, subscription tables, and the
+//! doors (WHIP, WHEP, admin socket) that lead into them.
+
+pub mod admin;
+pub mod config;
+pub mod dtls;
+pub mod sdp;

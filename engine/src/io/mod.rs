@@ -1,0 +1,77 @@
+//! How a shard meets the network.
+//!
+//! [`Io`] is the whole of it: a clock, a wait, the datagrams that came, and a send buffer. The
+//! shard loop is generic over it, so the loop that runs on io_uring is the loop that
+//! runs on the simulated network in tests. Nothing here knows what a datagram means.
+
+use std::net::SocketAddr;
+
+/// One received UDP payload, or a train of equal-sized ones that the kernel coalesced (UDP_GRO).
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Who sent it; IPv4 peers of a dual-stack socket appear as IPv4.
+    pub source: SocketAddr,
+    /// The payload. May be changed in place: SRTP is opened here.
+    pub payload: &'a mut [u8],
+    /// Size in bytes of each segment but the last; equals `payload.len()` when it is no train.
+    pub segment_bytes: usize,
+}
+
+/// A network and a clock, driven by one thread.
+pub trait Io {
+    /// The receiving half.
+    type Rx: Rx;
+    /// The sending half.
+    type Tx: Tx;
+
+    /// Monotonic time in microseconds; the epoch is arbitrary but fixed.
+    fn now_us(&self) -> u64;
+
+    /// Collects what has arrived. Returns at once if anything has; otherwise waits until
+    /// something arrives, the waker is used, or `deadline_us` (same clock as [`Io::now_us`])
+    /// passes; `None` waits without end, a deadline in the past does not wait.
+    ///
+    /// # Errors
+    /// Only when the backend itself is broken; network errors are counted, never returned.
+    fn poll(&mut self, deadline_us: Option<u64>) -> Result<(), IoError>;
+
+    /// Both halves at once, so that a reply can be staged while a datagram is borrowed.
+    fn split(&mut self) -> (&mut Self::Rx, &mut Self::Tx);
+}
+
+/// The datagrams collected by the last [`Io::poll`].
+pub trait Rx {
+    /// Hands every collected datagram to `handle`, in order of arrival, then gives the buffers
+    /// back.
+    fn drain(&mut self, handle: impl FnMut(Datagram<'_>));
+}
+
+/// A send buffer. Packets are written straight into it and leave on [`Tx::flush`], or earlier
+/// when it is full.
+pub trait Tx {
+    /// A writable stretch of exactly `len` bytes (at most [`MAX_TRAIN_BYTES`]); nothing is sent
+    /// until it is committed, and a second `reserve` without a commit returns the same stretch.
+    fn reserve(&mut self, len: usize) -> &mut [u8];
+
+    /// Queues the first `len` bytes of the reserved stretch to `destination`. With
+    /// `segment_bytes` they are a train: segments of that size, the last one possibly shorter.
+    fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>);
+
+    /// Sends all that was committed, and returns when the buffer may be reused.
+    fn flush(&mut self);
+}
+
+/// Largest train in bytes: what one UDP datagram can carry over IPv4.
+pub const MAX_TRAIN_BYTES: usize = 65_507;
+
+/// Most segments the kernel takes in one train (`UDP_MAX_SEGMENTS` was 64 before Linux 6.9).
+pub const MAX_TRAIN_SEGMENTS: usize = 64;
+
+/// What breaks a backend at run time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IoError {
+    /// The ring refused to be entered.
+    #[error("io_uring_enter failed: {0}")]
+    Enter(#[source] std::io::Error),
+}

@@ -1,0 +1,14 @@
+//! The data plane of Fanmill.
+//!
+//! One shard is one pinned thread with one io_uring and one UDP socket. It receives, opens, routes,
+//! seals and sends media, and answers STUN; everything that is a conversation (DTLS, SDP, HTTP)
+//! happens in the control plane, which talks to the shards only through [`Engine`].
+//!
+//! Invariant: a packet slot has exactly one writer, and only before it is shared.
+
+pub mod io;
+pub mod limits;
+pub mod packet;
+pub mod srtp;
+pub mod stun;
+mod sys;
