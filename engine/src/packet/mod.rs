@@ -7,7 +7,10 @@
 
 pub mod extension;
 pub mod header;
+pub mod rtcp;
+pub mod rtcp_write;
 pub mod rtp;
+pub mod twcc;
 
 /// What a datagram that arrived on the media port is, told from its first two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
