@@ -7,6 +7,7 @@
 
 pub mod extension;
 pub mod header;
+pub mod loss;
 pub mod rtcp;
 pub mod rtcp_write;
 pub mod rtp;
