@@ -5,6 +5,7 @@
 //! allocation per packet, no key. It must never trust a length it has not compared with the bytes
 //! it was given, and must never panic on what came from the network.
 
+pub mod codec;
 pub mod extension;
 pub mod header;
 pub mod loss;
