@@ -190,6 +190,26 @@ fn a_window_of_lost_packets_fits_the_least_buffer() {
 }
 
 #[test]
+fn chunks_reach_as_far_as_they_can() {
+    // Bytes of feedback, less what is fixed and the deltas, for these arrivals in ticks.
+    let chunk_bytes = |arrivals: &[(u16, u64)], delta_bytes: usize| {
+        let mut recorder = TwccRecorder::new();
+        for &(seq, ticks) in arrivals {
+            recorder.record(seq, ticks * TICK_US);
+        }
+        let len = recorder.build(&mut [0; 1200], 1, 2).unwrap();
+        assert!(!recorder.has_pending());
+        (len - FIXED_BYTES - delta_bytes) / 4 * 4
+    };
+    let even: Vec<_> = (0..98).map(|seq| (seq, u64::from(seq))).collect();
+    assert_eq!(chunk_bytes(&even, 98), 0, "one run, within the padding");
+    let every_other: Vec<_> = (0..98).map(|seq| (2 * seq, u64::from(seq))).collect();
+    assert_eq!(chunk_bytes(&every_other, 98), 28, "fourteen a chunk");
+    let mixed: Vec<_> = (0..98).map(|seq| (seq, u64::from(seq) / 2 * 300)).collect();
+    assert_eq!(chunk_bytes(&mixed, 98 + 48), 28, "seven a chunk");
+}
+
+#[test]
 fn what_falls_out_of_the_window_is_not_reported() {
     let mut recorder = TwccRecorder::new();
     recorder.record(0, 0);
