@@ -78,10 +78,9 @@ impl Gcm {
 
     // RFC 7714 8.1: two zero bytes, SSRC, rollover counter and sequence number, XOR the salt.
     fn nonce(&self, id: &PacketId) -> Nonce {
-        let mut nonce = self.salt;
-        for (byte, id) in nonce[2..].iter_mut().zip(id.ssrc.iter().chain(&id.index)) {
-            *byte ^= id;
-        }
-        Nonce::assume_unique_for_key(nonce)
+        let [s0, s1, s2, s3] = id.ssrc;
+        let [i0, i1, i2, i3, i4, i5] = id.index;
+        let id = [0, 0, s0, s1, s2, s3, i0, i1, i2, i3, i4, i5];
+        Nonce::assume_unique_for_key(std::array::from_fn(|at| id[at] ^ self.salt[at]))
     }
 }
