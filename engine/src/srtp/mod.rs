@@ -26,6 +26,12 @@ pub use profile::Profile;
 pub use replay::{REPLAY_WINDOW_LEN, ReplayWindow};
 pub use rtcp::{MAX_RTCP_SOURCES, RtcpSession};
 
+// All of a transport's SRTP state moves to the transport's shard.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<(KeyMaterial, Sealer, Opener, ReplayWindow, RtcpSession)>();
+};
+
 /// The first packet index that does not exist: an SRTP key protects at most 2^48 packets.
 // RFC 3711 9.2: the key must be replaced before the 48-bit index wraps.
 pub const PACKET_INDEX_END: u64 = 1 << 48;
