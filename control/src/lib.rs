@@ -2,6 +2,8 @@
 //! doors (WHIP, WHEP, admin socket) that lead into them.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod dtls;
+pub mod log;
 pub mod sdp;

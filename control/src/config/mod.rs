@@ -1,1 +1,164 @@
-//! Placeholder.
+//! What the server is told at start: flags, a TOML file with the same names, and defaults.
+//!
+//! `fanmill serve` and `fanmill doctor` call [`Config::load`]; everything else takes the finished
+//! [`Config`]. Flags win over the file, the file over the defaults. Nothing here opens a socket or
+//! is read again after start.
+
+mod file;
+mod nearest;
+mod settings;
+mod validate;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use nearest::nearest;
+pub use settings::Settings;
+pub use validate::{Invalid, MAX_PUBLIC_IPS, MAX_SHARDS};
+
+/// The complete, validated configuration of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Address of the HTTP server: WHIP, WHEP and the pages. Default `127.0.0.1:8080`.
+    pub http: SocketAddr,
+    /// Local address of the media sockets. Default `127.0.0.1`.
+    pub udp_ip: IpAddr,
+    /// UDP port of the first shard; shard *n* listens on `udp_port + n`. Default 7900.
+    pub udp_port: u16,
+    /// Number of shards (media threads, one core each), 1 to [`MAX_SHARDS`]. Default: the number
+    /// of cores this process may use, at most [`MAX_SHARDS`].
+    pub shards: usize,
+    /// Addresses written into ICE candidates instead of `udp_ip`. Default: none (use `udp_ip`).
+    pub public_ip: Vec<IpAddr>,
+    /// Path of the admin socket. Default [`default_admin_path`].
+    pub admin: PathBuf,
+    /// Seconds without a fresh consent (RFC 7675) after which a transport is closed. Default 30.
+    pub consent_timeout_s: u64,
+    /// Largest number of transports (publishers and viewers) at once. Default 100,000.
+    pub max_transports: usize,
+    /// Largest number of streams at once. Default 10,000.
+    pub max_streams: usize,
+    /// Largest number of viewers of one stream. Default 100,000.
+    pub max_viewers_per_stream: usize,
+    /// Bit rate a publisher is asked not to exceed, bits per second. Default 20,000,000.
+    pub publish_bitrate_max_bps: u64,
+    /// Log filter, in `tracing` directives. Default `info`.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            udp_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            udp_port: 7900,
+            shards: std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_SHARDS)),
+            public_ip: Vec::new(),
+            admin: default_admin_path(),
+            consent_timeout_s: 30,
+            max_transports: 100_000,
+            max_streams: 10_000,
+            max_viewers_per_stream: 100_000,
+            publish_bitrate_max_bps: 20_000_000,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Merges `flags`, the TOML file at `file` (if any) and the defaults, and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read or parsed, names an unknown key, or a value cannot
+    /// be used; the message names the flag, or the file and line, that gave the value.
+    pub fn load(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let from_file = file.map(file::read).transpose()?;
+        let origin = |key: &str| match &from_file {
+            _ if flags.gives(key) => format!("--{key}"),
+            Some(document) => match document.line_of(key) {
+                Some(line) => format!("{}:{line}: {key}", document.path.display()),
+                None => format!("{key} (by default)"),
+            },
+            None => format!("{key} (by default)"),
+        };
+        let settings = match &from_file {
+            Some(document) => flags.clone().over(document.settings.clone()),
+            None => flags.clone(),
+        };
+        let config = settings.over_defaults(Self::default());
+        config
+            .validate()
+            .map_err(|Invalid { key, problem }| ConfigError::Value {
+                origin: origin(key),
+                problem,
+            })?;
+        Ok(config)
+    }
+}
+
+/// Where the admin socket is when nothing says otherwise: `$XDG_RUNTIME_DIR/fanmill.sock`, a
+/// directory only its user can enter; without that variable `/tmp/fanmill-UID.sock`.
+#[must_use]
+pub fn default_admin_path() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
+        Some(dir) => PathBuf::from(dir).join("fanmill.sock"),
+        None => {
+            let uid = rustix::process::geteuid().as_raw();
+            PathBuf::from(format!("/tmp/fanmill-{uid}.sock"))
+        }
+    }
+}
+
+/// Why a configuration was refused. All are fatal at start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file named by `--config` could not be read.
+    #[error("cannot read {}: {source}; check the path given to --config", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or a value in it has the wrong shape.
+    #[error("{}:{line}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The file has a key that does not exist.
+    #[error("{}:{line}: unknown key `{key}`{}", path.display(), suggestion(*.nearest))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// The key as written.
+        key: String,
+        /// The known key most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A value is well-formed but cannot be used.
+    #[error("{origin}: {problem}")]
+    Value {
+        /// The flag, or file, line and key, that gave the value.
+        origin: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+fn suggestion(nearest: Option<&'static str>) -> String {
+    match nearest {
+        Some(key) => format!("; did you mean `{key}`?"),
+        None => "; `fanmill serve --help` lists the keys (they are the flags' names)".to_owned(),
+    }
+}

@@ -1,0 +1,124 @@
+//! The keys as a user may give them: each one optional, the same names as flags and in the file.
+//!
+//! One struct serves `clap` and `serde`, so a flag without its file key (or the reverse) cannot
+//! exist. Only [`super::Config::load`] turns it into a usable configuration.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+
+/// Configuration keys; `None` where nothing was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Address of the HTTP server (WHIP, WHEP, pages) [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "IP:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Local address of the media sockets [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub udp_ip: Option<IpAddr>,
+    /// UDP port of the first shard; shard N uses this port + N [default: 7900]
+    #[arg(long, value_name = "PORT")]
+    pub udp_port: Option<u16>,
+    /// Number of media threads, one core and one UDP port each [default: number of cores, at most
+    /// 64]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
+    /// Address that peers reach this server at, written into ICE candidates; for NAT and
+    /// containers; repeatable [default: the value of udp-ip]
+    #[arg(long, value_name = "IP")]
+    pub public_ip: Option<Vec<IpAddr>>,
+    /// Path of the admin socket [default: $XDG_RUNTIME_DIR/fanmill.sock, else
+    /// /tmp/fanmill-UID.sock]
+    #[arg(long, value_name = "PATH")]
+    pub admin: Option<PathBuf>,
+    /// Seconds without consent from a peer (RFC 7675) until its transport is closed [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub consent_timeout_s: Option<u64>,
+    /// Largest number of transports (publishers and viewers) at once [default: 100000]
+    #[arg(long, value_name = "N")]
+    pub max_transports: Option<usize>,
+    /// Largest number of streams at once [default: 10000]
+    #[arg(long, value_name = "N")]
+    pub max_streams: Option<usize>,
+    /// Largest number of viewers of one stream [default: 100000]
+    #[arg(long, value_name = "N")]
+    pub max_viewers_per_stream: Option<usize>,
+    /// Bit rate a publisher is asked not to exceed, in bits per second [default: 20000000]
+    #[arg(long, value_name = "BPS")]
+    pub publish_bitrate_max_bps: Option<u64>,
+    /// Log filter: error, warn, info, debug, trace, or directives such as
+    /// info,fanmill_control=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl Settings {
+    /// Every key with its help text, in the order of the help. The help is one line of text
+    /// ending in `[default: …]`.
+    #[must_use]
+    pub fn keys() -> &'static [(String, String)] {
+        static KEYS: OnceLock<Vec<(String, String)>> = OnceLock::new();
+        KEYS.get_or_init(|| {
+            <Self as clap::Args>::augment_args(clap::Command::new("keys"))
+                .get_arguments()
+                .filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.get_help()?.to_string())))
+                .collect()
+        })
+    }
+
+    /// Whether `key` was given a value here.
+    #[must_use]
+    pub fn gives(&self, key: &str) -> bool {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|all| all.get(key).map(|value| !value.is_null()))
+            .unwrap_or(false)
+    }
+
+    /// These settings, and those of `lower` where these say nothing.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            http: self.http.or(lower.http),
+            udp_ip: self.udp_ip.or(lower.udp_ip),
+            udp_port: self.udp_port.or(lower.udp_port),
+            shards: self.shards.or(lower.shards),
+            public_ip: self.public_ip.or(lower.public_ip),
+            admin: self.admin.or(lower.admin),
+            consent_timeout_s: self.consent_timeout_s.or(lower.consent_timeout_s),
+            max_transports: self.max_transports.or(lower.max_transports),
+            max_streams: self.max_streams.or(lower.max_streams),
+            max_viewers_per_stream: self.max_viewers_per_stream.or(lower.max_viewers_per_stream),
+            publish_bitrate_max_bps: self
+                .publish_bitrate_max_bps
+                .or(lower.publish_bitrate_max_bps),
+            log: self.log.or(lower.log),
+        }
+    }
+
+    pub(super) fn over_defaults(self, defaults: Config) -> Config {
+        Config {
+            http: self.http.unwrap_or(defaults.http),
+            udp_ip: self.udp_ip.unwrap_or(defaults.udp_ip),
+            udp_port: self.udp_port.unwrap_or(defaults.udp_port),
+            shards: self.shards.unwrap_or(defaults.shards),
+            public_ip: self.public_ip.unwrap_or(defaults.public_ip),
+            admin: self.admin.unwrap_or(defaults.admin),
+            consent_timeout_s: self.consent_timeout_s.unwrap_or(defaults.consent_timeout_s),
+            max_transports: self.max_transports.unwrap_or(defaults.max_transports),
+            max_streams: self.max_streams.unwrap_or(defaults.max_streams),
+            max_viewers_per_stream: self
+                .max_viewers_per_stream
+                .unwrap_or(defaults.max_viewers_per_stream),
+            publish_bitrate_max_bps: self
+                .publish_bitrate_max_bps
+                .unwrap_or(defaults.publish_bitrate_max_bps),
+            log: self.log.unwrap_or(defaults.log),
+        }
+    }
+}
