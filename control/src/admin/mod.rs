@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The admin socket: JSON-RPC 2.0, one message a line, on a Unix socket for the server's own user.
+//!
+//! [`AdminServer`] owns the socket and the connections; [`Methods`] is the table of what can be
+//! called, filled at start by whoever has something to offer; [`AdminClient`] is the other end,
+//! used by `fanmill ctl`. Handlers reach the media engine only through its command rings, so
+//! nothing that happens here can delay a packet.
+//!
+//! The protocol:
+//! - A line is one request or one batch. A line longer than [`Limits::line_bytes`] is answered with
+//!   [`Reason::LineTooLong`], the rest of it is discarded, and the connection goes on. Blank lines
+//!   are ignored.
+//! - Requests on separate lines run concurrently and may be answered in any order; those of one
+//!   batch run in order and are answered together. A server out of [`Limits::requests`] stops
+//!   reading until an answer has been written.
+//! - After the end of input, requests already read are answered, then the connection is closed.
+//! - Lines with a `method` and without an `id`, from the server, are notifications.
+
+mod client;
+mod connection;
+mod methods;
+mod peer;
+mod rpc;
+mod server;
+mod socket;
+mod standard;
+
+pub use client::{AdminClient, ClientError};
+pub use connection::{Caller, Notifier, NotifyError};
+pub use methods::{MethodInfo, Methods};
+pub use peer::{PeerCredentials, PeerPolicy, SameUserOrRoot};
+pub use rpc::{Reason, RpcError};
+pub use server::{AdminServer, Limits};
+pub use socket::AdminError;
+pub use standard::add_log_methods;
