@@ -4,6 +4,8 @@
 //! shard loop is generic over it, so the loop that runs on io_uring is the loop that
 //! runs on the simulated network in tests. Nothing here knows what a datagram means.
 
+pub mod uring;
+
 use std::net::SocketAddr;
 
 /// One received UDP payload, or a train of equal-sized ones that the kernel coalesced (UDP_GRO).
@@ -15,6 +17,13 @@ pub struct Datagram<'a> {
     pub payload: &'a mut [u8],
     /// Size in bytes of each segment but the last; equals `payload.len()` when it is no train.
     pub segment_bytes: usize,
+}
+
+impl Datagram<'_> {
+    /// The datagrams of the train, in order; none when the payload is empty.
+    pub fn segments_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.payload.chunks_mut(self.segment_bytes.max(1))
+    }
 }
 
 /// A network and a clock, driven by one thread.
@@ -74,4 +83,7 @@ pub enum IoError {
     /// The ring refused to be entered.
     #[error("io_uring_enter failed: {0}")]
     Enter(#[source] std::io::Error),
+    /// The socket can no longer be received from.
+    #[error("receiving failed for good: {0}")]
+    Receive(#[source] std::io::Error),
 }
