@@ -4,6 +4,7 @@
 //! shard loop is generic over it, so the loop that runs on io_uring is the loop that
 //! runs on the simulated network in tests. Nothing here knows what a datagram means.
 
+pub mod sim;
 pub mod uring;
 
 use std::net::SocketAddr;
