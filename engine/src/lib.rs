@@ -6,9 +6,20 @@
 //!
 //! Invariant: a packet slot has exactly one writer, and only before it is shared.
 
+pub mod command;
+pub mod counters;
+mod engine;
+pub mod event;
+pub mod ids;
 pub mod io;
 pub mod limits;
 pub mod packet;
+pub mod pool;
+mod route;
+pub mod shard;
 pub mod srtp;
 pub mod stun;
+mod subscriptions;
 mod sys;
+
+pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};

@@ -1,9 +1,80 @@
 //! Every fixed bound of the data plane, with its reason.
 
-/// Largest UDP payload received or sent as one packet (or one segment of a train): what fits an
-/// Ethernet frame over IPv4.
-pub const MAX_DATAGRAM_BYTES: usize = 1472;
+/// Bytes of a packet slot: the largest UDP payload an Ethernet frame carries over IPv4 (1472),
+/// rounded up to whole cache lines. Longer datagrams are dropped and counted.
+pub const SLOT_BYTES: usize = 1536;
 
-/// Path MTU budget for packets we enlarge ourselves (padding, RTX, extensions): browsers cut their
-/// RTP at about 1200 bytes so that tunnels and IPv6 have room; we never grow a packet past this.
-pub const MAX_PADDED_BYTES: usize = 1200;
+/// Slots of one shard's pool. Each stored packet holds one, so this bounds the retransmission
+/// stores of all renditions together (192 MiB when all are used; memory is taken as needed).
+pub const POOL_SLOTS: usize = 131_072;
+
+/// Slots made before the first packet, so that a start of traffic does not wait for the allocator.
+pub const POOL_SLOTS_PREPARED: usize = 1024;
+
+/// Shards of one engine: a shard per core, on any machine in sight.
+pub const MAX_SHARDS: usize = 64;
+
+/// Packets kept per video rendition for retransmission: about two seconds at 5 Mbit/s. A power of
+/// two, since the store is indexed by sequence number.
+pub const VIDEO_STORE_PACKETS: usize = 1024;
+
+/// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
+pub const AUDIO_STORE_PACKETS: usize = 256;
+
+/// Messages waiting between two shards: ten milliseconds at a million packets a second.
+pub const SHARD_RING_MESSAGES: usize = 8192;
+
+/// Commands waiting for one shard. The control plane waits for room, the shard never does.
+pub const COMMAND_RING_MESSAGES: usize = 4096;
+
+/// Events waiting for the control plane; what does not fit is dropped (datagrams, which the peer
+/// sends again) or kept back and told later (state changes).
+pub const EVENT_RING_MESSAGES: usize = 4096;
+
+/// Commands a shard carries out before it looks at the network again.
+pub const COMMANDS_PER_TURN: usize = 64;
+
+/// Addresses a peer may have proven by a connectivity check; the least recently checked makes
+/// room. Browsers check from a handful of interfaces.
+pub const MAX_ADDRESSES_PER_TRANSPORT: usize = 8;
+
+/// SSRCs a peer may send on: three simulcast layers with RTX for several tracks, and some room for
+/// changes. Packets of further SSRCs are dropped.
+pub const MAX_SSRCS_PER_TRANSPORT: usize = 48;
+
+/// RTP packets of one peer whose SSRC fits no track that are tried (authenticated) per second.
+pub const UNKNOWN_SSRC_TRIES_PER_SECOND: u32 = 50;
+
+/// Packets of one rendition handled as one burst; more are handled as the next burst.
+pub const MAX_BURST_PACKETS: usize = 64;
+
+/// Retransmissions one viewer may cause in a second, and how many of them at once.
+pub const RETRANSMISSIONS_PER_SECOND: u32 = 600;
+/// See [`RETRANSMISSIONS_PER_SECOND`].
+pub const RETRANSMISSION_BURST: u32 = 200;
+
+/// A packet is not sent again to the same viewer within this time: the request was for the copy
+/// that is already on its way.
+pub const RETRANSMISSION_QUIET_US: u64 = 15_000;
+
+/// Shortest time between two keyframe requests to one source, however many viewers ask.
+pub const KEYFRAME_REQUEST_INTERVAL_US: u64 = 500_000;
+
+/// Pause between the rounds of periodic work. One round in [`SWEEP_ROUNDS`] looks at a given
+/// transport, so each is looked at once a second.
+pub const TICK_US: u64 = 10_000;
+/// See [`TICK_US`].
+pub const SWEEP_ROUNDS: u64 = 100;
+
+/// Pause between two transport-wide feedback packets to a publisher; browsers expect 50 to 100 ms.
+pub const TWCC_INTERVAL_US: u64 = 50_000;
+
+/// Largest RTCP packet we build: fits any path.
+pub const MAX_RTCP_BYTES: usize = 1200;
+
+/// A rendition that has sent nothing for this long is reported as inactive.
+pub const INACTIVE_AFTER_US: u64 = 2_000_000;
+
+const _: () = assert!(VIDEO_STORE_PACKETS.is_power_of_two());
+const _: () = assert!(AUDIO_STORE_PACKETS.is_power_of_two());
+const _: () = assert!(POOL_SLOTS > 8 * VIDEO_STORE_PACKETS);

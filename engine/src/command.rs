@@ -1,0 +1,197 @@
+//! What the control plane tells a shard. Commands carry everything ready-made: a shard looks
+//! nothing up and waits for nobody to carry one out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::counters::{IncomingCounters, OutgoingCounters, TransportCounters};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::packet::codec::Codec;
+use crate::packet::extension::ExtensionMap;
+use crate::srtp::{MasterKey, Profile};
+
+/// The ICE credentials of one session (RFC 8445 5.3).
+#[derive(Debug, Clone)]
+pub struct IceCredentials {
+    /// Our user name fragment: names the transport in a peer's checks. Unique on the shard.
+    pub local_ufrag: String,
+    /// Our password: the key of the peer's checks and of our answers.
+    pub local_pwd: String,
+}
+
+/// A new peer.
+#[derive(Debug, Clone)]
+pub struct TransportSpec {
+    /// Its name.
+    pub id: TransportId,
+    /// Where its checks will be recognised by.
+    pub ice: IceCredentials,
+    /// Without a valid check for this long the peer counts as gone (RFC 7675 5.1).
+    pub consent_timeout_us: u64,
+    /// SSRC under which we report to the peer.
+    pub rtcp_ssrc: u32,
+    /// The canonical name we send in SDES (RFC 3550 6.5.1).
+    pub cname: String,
+    /// Read by the control plane at any time.
+    pub counters: Arc<TransportCounters>,
+}
+
+/// Both directions' SRTP keys, as the DTLS handshake gave them (RFC 5764 4.2).
+#[derive(Debug)]
+pub struct SrtpKeys {
+    /// The negotiated protection profile.
+    pub profile: Profile,
+    /// What we seal with.
+    pub local: MasterKey,
+    /// What the peer seals with.
+    pub remote: MasterKey,
+}
+
+/// A payload format as negotiated with a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IncomingCodec {
+    /// The format.
+    pub codec: Codec,
+    /// Its RTP payload type.
+    pub payload_type: u8,
+    /// The payload type of its retransmissions (RFC 4588), if negotiated.
+    pub rtx_payload_type: Option<u8>,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+}
+
+/// What feedback a publisher understands (RFC 4585, RFC 5104).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Feedback {
+    /// Generic NACK.
+    pub nack: bool,
+    /// Picture loss indication.
+    pub pli: bool,
+    /// Full intra request.
+    pub fir: bool,
+    /// Transport-wide congestion control feedback.
+    pub transport_cc: bool,
+    /// Receiver estimated maximum bitrate.
+    pub remb: bool,
+}
+
+/// One encoding of a track: what its packets are known by, and the rendition they make.
+#[derive(Debug, Clone)]
+pub struct EncodingSpec {
+    /// The rendition its packets become.
+    pub rendition: RenditionId,
+    /// RTP stream id (RFC 8852), for simulcast.
+    pub rid: Option<String>,
+    /// The SSRC declared in the offer, if any.
+    pub ssrc: Option<u32>,
+    /// The SSRC of its retransmissions declared in the offer, if any.
+    pub rtx_ssrc: Option<u32>,
+    /// Read by the control plane at any time.
+    pub counters: Arc<IncomingCounters>,
+}
+
+/// A media section that a peer shares.
+#[derive(Debug, Clone)]
+pub struct IncomingTrackSpec {
+    /// Its name.
+    pub id: IncomingTrackId,
+    /// Its identification in the bundle (RFC 9143), by which packets of unknown SSRCs are sorted.
+    pub mid: String,
+    /// The formats it may use.
+    pub codecs: Vec<IncomingCodec>,
+    /// Its encodings, one unless it is simulcast.
+    pub encodings: Vec<EncodingSpec>,
+    /// Header extension ids the peer uses.
+    pub extensions: ExtensionMap,
+    /// Feedback the peer understands.
+    pub feedback: Feedback,
+    /// The most the peer is asked to send, in bits per second, told by REMB.
+    pub max_bitrate_bps: u64,
+}
+
+/// A media section that a peer watches.
+#[derive(Debug, Clone)]
+pub struct OutgoingTrackSpec {
+    /// Its name.
+    pub id: OutgoingTrackId,
+    /// Its identification in the bundle, written into each packet if the extension is negotiated.
+    pub mid: String,
+    /// The SSRC we send under.
+    pub ssrc: u32,
+    /// The SSRC we retransmit under (RFC 4588).
+    pub rtx_ssrc: u32,
+    /// Header extension ids the peer understands.
+    pub extensions: ExtensionMap,
+    /// Two-byte header extensions may be used (RFC 8285 6).
+    pub allow_two_byte: bool,
+    /// Read by the control plane at any time.
+    pub counters: Arc<OutgoingCounters>,
+}
+
+/// The payload types one viewer knows a codec by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OutgoingPayload {
+    /// For the media itself.
+    pub payload_type: u8,
+    /// For retransmissions; without it packets are resent as they were.
+    pub rtx_payload_type: Option<u8>,
+}
+
+/// A rendition as every shard that serves it knows it.
+#[derive(Debug, Clone)]
+pub struct RenditionSpec {
+    /// Its name.
+    pub id: RenditionId,
+    /// The shard its publisher is on.
+    pub home: ShardId,
+    /// Video (with keyframes) or audio.
+    pub video: bool,
+    /// The formats it may use, in the order packets refer to them.
+    pub codecs: Vec<IncomingCodec>,
+}
+
+/// What a viewer receives of a rendition: per codec of the rendition, the viewer's payload types,
+/// or `None` where the viewer cannot decode it.
+pub type PayloadMap = Vec<Option<OutgoingPayload>>;
+
+/// A change to a shard's tables.
+#[derive(Debug)]
+pub enum Command {
+    /// A new peer.
+    AddTransport(Box<TransportSpec>),
+    /// New credentials for a peer (RFC 8445 9); the old ones work until the first check with the
+    /// new.
+    RestartIce(TransportId, Box<IceCredentials>),
+    /// The handshake is done: media may flow.
+    SetKeys(TransportId, Box<SrtpKeys>),
+    /// The peer is gone, or shall go: its viewers' tracks get an RTCP BYE.
+    RemoveTransport(TransportId),
+    /// A datagram for a peer (DTLS), to the address it last proved.
+    SendDatagram(TransportId, Box<[u8]>),
+    /// A datagram to an address (STUN answers made off the fast path).
+    SendTo(SocketAddr, Box<[u8]>),
+    /// A peer shares something.
+    AddIncomingTrack(TransportId, Box<IncomingTrackSpec>),
+    /// A peer no longer shares something.
+    RemoveIncomingTrack(TransportId, IncomingTrackId),
+    /// A peer can watch something.
+    AddOutgoingTrack(TransportId, Box<OutgoingTrackSpec>),
+    /// A peer no longer can.
+    RemoveOutgoingTrack(OutgoingTrackId),
+    /// Serve this rendition's viewers here.
+    AddRendition(Box<RenditionSpec>),
+    /// No viewer here is left, or the publisher is gone.
+    RemoveRendition(RenditionId),
+    /// Pass this rendition's packets on to another shard (sent to its home).
+    Export(RenditionId, ShardId),
+    /// Stop doing so.
+    Unexport(RenditionId, ShardId),
+    /// From now on this track shows that rendition, starting with a keyframe if it is video.
+    Attach(OutgoingTrackId, RenditionId, PayloadMap),
+    /// From now on this track shows nothing.
+    Detach(OutgoingTrackId),
+    /// Ask the publisher for a keyframe, unless that was just done (sent to the home).
+    RequestKeyframe(RenditionId),
+    /// Say BYE to every peer and end.
+    Stop,
+}

@@ -1,0 +1,260 @@
+//! Counters that a shard writes and the control plane reads.
+//!
+//! A shard counts in plain integers and copies them here now and then (at most every tick), so no
+//! packet touches memory that another core reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A value written by one shard and read by anybody.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// The value last published.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Publishes a value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Gauge,)*
+        }
+
+        impl $name {
+            /// All values by name, for reports.
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// What one peer received and sent.
+    TransportCounters {
+        /// RTP packets opened.
+        packets_received,
+        /// Bytes of those, as they came.
+        bytes_received,
+        /// RTP packets sealed.
+        packets_sent,
+        /// Bytes of those, as they left.
+        bytes_sent,
+        /// RTCP packets that came in.
+        rtcp_received,
+        /// Packets of this peer that were dropped, for whatever reason.
+        dropped,
+        /// Last measured round trip, in microseconds; 0 until known.
+        rtt_us,
+        /// Times the peer's address changed after the first was selected.
+        address_changes,
+        /// When the last valid connectivity check came, in the shard's microseconds.
+        last_check_us,
+    }
+}
+
+counters! {
+    /// One incoming rendition, as its home shard sees it.
+    IncomingCounters {
+        /// Packets routed, restored ones included.
+        packets,
+        /// Bytes of their payload.
+        bytes,
+        /// Packets lost between the publisher and us and not (yet) restored.
+        packets_lost,
+        /// Packets restored by retransmission.
+        packets_restored,
+        /// NACKed packets the publisher never sent again.
+        packets_given_up,
+        /// Interarrival jitter (RFC 3550 6.4.1), in microseconds.
+        jitter_us,
+        /// Bitrate of the last second.
+        bitrate_bps,
+        /// Keyframes that started.
+        keyframes,
+        /// Keyframe requests sent to the publisher.
+        keyframe_requests,
+        /// Position of the current codec in the rendition's list, plus one; 0 before any packet.
+        codec_position,
+        /// Picture width in pixels; 0 when unknown.
+        width,
+        /// Picture height in pixels; 0 when unknown.
+        height,
+    }
+}
+
+counters! {
+    /// One outgoing track.
+    OutgoingCounters {
+        /// Packets sent, without retransmissions.
+        packets,
+        /// Bytes of their payload.
+        bytes,
+        /// Packets sent again.
+        retransmissions,
+        /// NACKed packets that were not sent again: too old, or over the budget.
+        retransmissions_refused,
+        /// Packets the viewer reports lost (RFC 3550 6.4.1).
+        packets_lost,
+        /// Jitter the viewer reports, in microseconds.
+        jitter_us,
+        /// Keyframe requests the viewer made.
+        keyframe_requests,
+        /// Packets not sent because the viewer did not negotiate their codec.
+        codec_mismatch,
+        /// Frames of video not sent while waiting for a keyframe, counted in packets.
+        awaiting_keyframe,
+        /// The bitrate the viewer says it can take (REMB), in bits per second; 0 when unknown.
+        remb_bps,
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// Why a datagram or packet was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The name under which it is reported.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(DropReason::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The first byte fits no protocol of RFC 7983.
+    NotForUs => "not_for_us",
+    /// Longer than a packet slot.
+    TooLong => "too_long",
+    /// Media or DTLS from an address no transport has proven.
+    UnknownAddress => "unknown_address",
+    /// A STUN message that cannot be read.
+    StunMalformed => "stun_malformed",
+    /// A STUN request whose user name fits no transport.
+    StunUnknownUfrag => "stun_unknown_ufrag",
+    /// A STUN request with a wrong MESSAGE-INTEGRITY or FINGERPRINT.
+    StunIntegrity => "stun_integrity",
+    /// An RTP packet that cannot be read.
+    RtpMalformed => "rtp_malformed",
+    /// An RTCP packet that cannot be read.
+    RtcpMalformed => "rtcp_malformed",
+    /// Media before the handshake gave keys.
+    NoKeys => "no_keys",
+    /// SRTP authentication failed.
+    SrtpAuthentication => "srtp_authentication",
+    /// An SRTP packet that was seen before.
+    SrtpReplayed => "srtp_replayed",
+    /// An SRTP packet older than the replay window.
+    SrtpTooOld => "srtp_too_old",
+    /// SRTCP authentication failed, or it was replayed.
+    SrtcpAuthentication => "srtcp_authentication",
+    /// An SSRC that belongs to no track of the peer, or one too many.
+    UnknownSsrc => "unknown_ssrc",
+    /// A payload type that was not negotiated.
+    UnknownPayloadType => "unknown_payload_type",
+    /// A packet that another copy (usually a retransmission) came before.
+    Duplicate => "duplicate",
+    /// A packet so late that its place in the sequence is forgotten.
+    TooLate => "too_late",
+    /// A padding-only packet, which carries nothing.
+    Padding => "padding",
+    /// No packet slot was free.
+    PoolExhausted => "pool_exhausted",
+    /// The control plane does not keep up with events.
+    EventRingFull => "event_ring_full",
+    /// Another shard does not keep up.
+    ShardRingFull => "shard_ring_full",
+    /// A packet could not be sealed: no keys any more, or the index space is used up.
+    SealFailed => "seal_failed",
+    /// A datagram for a peer without a proven address.
+    NoAddress => "no_address",
+    /// A command that named something which is no longer there.
+    StaleCommand => "stale_command",
+}
+
+/// A shard's own drop counts, published as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drops([u64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
+
+impl Drops {
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    pub(crate) fn publish(&self, to: &ShardCounters) {
+        for (count, gauge) in self.0.iter().zip(&to.drops) {
+            gauge.set(*count);
+        }
+    }
+}
+
+/// What one shard did.
+#[derive(Debug)]
+pub struct ShardCounters {
+    /// Datagrams received.
+    pub datagrams_received: Gauge,
+    /// RTP packets that came in and were routed.
+    pub packets_routed: Gauge,
+    /// RTP packets sealed for viewers, retransmissions included.
+    pub packets_sent: Gauge,
+    /// Sends handed to the kernel; a train of many packets is one.
+    pub sends: Gauge,
+    /// Connectivity checks answered.
+    pub checks_answered: Gauge,
+    /// Transports on the shard.
+    pub transports: Gauge,
+    /// Packet slots in use.
+    pub slots_in_use: Gauge,
+    /// Turns of the loop.
+    pub turns: Gauge,
+    drops: [Gauge; DropReason::ALL.len()],
+}
+
+impl Default for ShardCounters {
+    fn default() -> Self {
+        Self {
+            datagrams_received: Gauge::default(),
+            packets_routed: Gauge::default(),
+            packets_sent: Gauge::default(),
+            sends: Gauge::default(),
+            checks_answered: Gauge::default(),
+            transports: Gauge::default(),
+            slots_in_use: Gauge::default(),
+            turns: Gauge::default(),
+            drops: std::array::from_fn(|_| Gauge::default()),
+        }
+    }
+}
+
+impl ShardCounters {
+    /// Packets dropped for this reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+}

@@ -1,0 +1,520 @@
+//! The control plane's handle on the shards: starts them, commands them, hears from them.
+//!
+//! [`Engine`] also keeps the subscription table: which rendition is served on which shards. It
+//! may take locks and wait for room in a ring; the shards know nothing of either.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel;
+use rtrb::{Consumer, Producer, PushError};
+
+use crate::command::{
+    Command, IceCredentials, IncomingTrackSpec, OutgoingTrackSpec, PayloadMap, SrtpKeys,
+    TransportSpec,
+};
+use crate::counters::ShardCounters;
+use crate::event::Event;
+use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
+use crate::limits::MAX_SHARDS;
+use crate::shard::Shard;
+use crate::shard::links::{Links, connect};
+use crate::subscriptions::{Step, Subscriptions};
+
+/// How long a command may wait for room in a shard's ring before the shard counts as stuck.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How an engine is started.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Address the sockets are bound to; `::` serves IPv4 too.
+    pub address: IpAddr,
+    /// Port of the first shard; shard `n` has this plus `n`. 0 lets the kernel choose each.
+    pub base_port: u16,
+    /// How many shards to run.
+    pub shards: usize,
+    /// Size asked for each socket's receive buffer, in bytes.
+    pub receive_buffer_bytes: usize,
+    /// Size asked for each socket's send buffer, in bytes.
+    pub send_buffer_bytes: usize,
+    /// Varies first sequence numbers and timestamps.
+    pub seed: u64,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineStartError {
+    /// A number of shards that makes no sense.
+    #[error("{0} shards asked for; choose 1 to {MAX_SHARDS}")]
+    ShardCount(usize),
+    /// The ports run out of the 16 bits they have.
+    #[error("shard {shard} would need a port above 65535; choose a lower base port")]
+    PortRange {
+        /// The first shard without a port.
+        shard: usize,
+    },
+    /// A shard could not open its network.
+    #[error("shard {shard} on {address}: {source}")]
+    Shard {
+        /// Which shard.
+        shard: usize,
+        /// What it tried to bind.
+        address: SocketAddr,
+        /// What was in the way.
+        source: StartError,
+    },
+    /// The operating system gave no thread.
+    #[error("cannot start a thread for shard {shard}: {source}; raise the limit of processes")]
+    Thread {
+        /// Which shard.
+        shard: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Why a command was not given.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The shard has taken no command for a second.
+    #[error("shard {0} does not take commands; it is overloaded or has stopped")]
+    ShardStuck(ShardId),
+    /// No such shard.
+    #[error("there is no shard {0}")]
+    UnknownShard(ShardId),
+    /// No such transport.
+    #[error("there is no transport {0}")]
+    UnknownTransport(TransportId),
+    /// No such rendition.
+    #[error("there is no rendition {0}; its publisher has gone")]
+    UnknownRendition(RenditionId),
+    /// No such outgoing track.
+    #[error("there is no outgoing track {0}; its viewer has gone")]
+    UnknownOutgoingTrack(OutgoingTrackId),
+}
+
+/// What a shard runs on.
+#[derive(Debug, Clone)]
+pub struct ShardReport {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The core it is pinned to, if that was possible.
+    pub core: Option<usize>,
+    /// What the kernel granted.
+    pub grants: Grants,
+}
+
+struct ShardHandle {
+    commands: Mutex<Producer<Command>>,
+    waker: Waker,
+    counters: Arc<ShardCounters>,
+}
+
+struct Inner {
+    shards: Vec<ShardHandle>,
+    reports: Vec<ShardReport>,
+    subscriptions: Mutex<Subscriptions>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A running data plane; clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+/// Ends the wait of the thread that receives events.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventWaker(Arc<OnceLock<Thread>>);
+
+impl EventWaker {
+    /// Never blocks: unparking is an atomic swap, and a futex wake if the thread sleeps.
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// What the shards tell. Belongs to one thread.
+pub struct Events {
+    rings: Vec<Consumer<Event>>,
+    waker: EventWaker,
+    next: usize,
+}
+
+impl Events {
+    /// The next event, waiting at most until `deadline`. Always call it from the same thread: the
+    /// shards wake the one that called first.
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Option<Event> {
+        self.waker.0.get_or_init(std::thread::current);
+        loop {
+            if let Some(event) = self.try_recv() {
+                return Some(event);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return None;
+            }
+            std::thread::park_timeout(deadline - now);
+        }
+    }
+
+    /// The next event if there is one; takes the shards in turn.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        for _ in 0..self.rings.len() {
+            let shard = self.next;
+            self.next = (self.next + 1) % self.rings.len();
+            if let Ok(event) = self.rings[shard].pop() {
+                return Some(event);
+            }
+        }
+        None
+    }
+}
+
+/// What a shard's thread says when its network is open, or is not.
+type Opened = Result<(Waker, Option<usize>, Grants), StartError>;
+
+impl Engine {
+    /// Starts the shards, each on a thread of its own.
+    ///
+    /// # Errors
+    /// [`EngineStartError`]; nothing keeps running then.
+    pub fn start(config: &EngineConfig) -> Result<(Self, Events), EngineStartError> {
+        if config.shards == 0 || config.shards > MAX_SHARDS {
+            return Err(EngineStartError::ShardCount(config.shards));
+        }
+        let cores = cores();
+        let mut threads = Vec::new();
+        let mut starting = Vec::new();
+        for shard in 0..config.shards {
+            let address = shard_address(config, shard)?;
+            let core = cores.get(shard % cores.len().max(1)).copied();
+            let (opened_tx, opened) = channel::bounded::<Opened>(1);
+            let (links_tx, links) = channel::bounded::<Links>(1);
+            let network = UringConfig {
+                receive_buffer_bytes: config.receive_buffer_bytes,
+                send_buffer_bytes: config.send_buffer_bytes,
+                ..UringConfig::new(address)
+            };
+            let seed = config.seed.wrapping_add(shard as u64);
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{shard}"))
+                .spawn(move || shard_thread(network, core, &opened_tx, &links, seed))
+                .map_err(|source| EngineStartError::Thread { shard, source })?;
+            threads.push(thread);
+            starting.push((address, opened, links_tx));
+        }
+        let mut wakers = Vec::new();
+        let mut reports = Vec::new();
+        for (shard, (address, opened, _)) in starting.iter().enumerate() {
+            let opened = opened.recv().unwrap_or_else(|_| {
+                let source = std::io::Error::other("it ended");
+                Err(StartError::Other {
+                    step: "shard thread",
+                    source,
+                })
+            });
+            let (waker, core, grants) = opened.map_err(|source| EngineStartError::Shard {
+                shard,
+                address: *address,
+                source,
+            })?;
+            wakers.push(waker);
+            reports.push(ShardReport {
+                shard: ShardId(shard as u16),
+                core,
+                grants,
+            });
+        }
+        let events_waker = EventWaker::default();
+        let (links, ends) = connect(wakers, &events_waker);
+        for ((_, _, to_thread), links) in starting.iter().zip(links) {
+            // A thread that died meanwhile is noticed by its commands not being taken.
+            let _ = to_thread.send(links);
+        }
+        let (shards, rings) = ends
+            .into_iter()
+            .map(|end| {
+                let commands = Mutex::new(end.commands);
+                (
+                    ShardHandle {
+                        commands,
+                        waker: end.waker,
+                        counters: end.counters,
+                    },
+                    end.events,
+                )
+            })
+            .unzip();
+        let inner = Inner {
+            shards,
+            reports,
+            subscriptions: Mutex::new(Subscriptions::default()),
+            threads: Mutex::new(threads),
+        };
+        Ok((
+            Self(Arc::new(inner)),
+            Events {
+                rings,
+                waker: events_waker,
+                next: 0,
+            },
+        ))
+    }
+
+    /// What each shard runs on.
+    pub fn reports(&self) -> &[ShardReport] {
+        &self.0.reports
+    }
+
+    /// The counters of a shard.
+    pub fn counters(&self, shard: ShardId) -> Option<&ShardCounters> {
+        self.0
+            .shards
+            .get(usize::from(shard.0))
+            .map(|shard| &*shard.counters)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Subscriptions> {
+        lock(&self.0.subscriptions)
+    }
+
+    fn send(&self, shard: ShardId, mut command: Command) -> Result<(), EngineError> {
+        let handle = self.0.shards.get(usize::from(shard.0));
+        let handle = handle.ok_or(EngineError::UnknownShard(shard))?;
+        let mut ring = lock(&handle.commands);
+        let deadline = Instant::now() + COMMAND_PATIENCE;
+        while let Err(PushError::Full(back)) = ring.push(command) {
+            if Instant::now() > deadline || ring.is_abandoned() {
+                return Err(EngineError::ShardStuck(shard));
+            }
+            command = back;
+            handle.waker.wake();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        handle.waker.wake();
+        Ok(())
+    }
+
+    fn send_to_transport(&self, id: TransportId, command: Command) -> Result<(), EngineError> {
+        let shard = self.table().shard_of(id)?;
+        self.send(shard, command)
+    }
+
+    /// Carries out a change of the table. The caller holds the table meanwhile, so that two
+    /// changes reach the shards in the order in which they were made.
+    fn send_all(&self, steps: Vec<Step>) -> Result<(), EngineError> {
+        steps
+            .into_iter()
+            .try_for_each(|(shard, command)| self.send(shard, command))
+    }
+
+    /// Adds a peer to a shard.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownShard`], [`EngineError::ShardStuck`]; so for every command below.
+    pub fn add_transport(&self, shard: ShardId, spec: TransportSpec) -> Result<(), EngineError> {
+        let id = spec.id;
+        self.send(shard, Command::AddTransport(Box::new(spec)))?;
+        self.table().add_transport(id, shard);
+        Ok(())
+    }
+
+    /// Gives a peer new ICE credentials (RFC 8445 9).
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn restart_ice(&self, id: TransportId, ice: IceCredentials) -> Result<(), EngineError> {
+        self.send_to_transport(id, Command::RestartIce(id, Box::new(ice)))
+    }
+
+    /// Lets media flow under these keys.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn set_keys(&self, id: TransportId, keys: SrtpKeys) -> Result<(), EngineError> {
+        self.send_to_transport(id, Command::SetKeys(id, Box::new(keys)))
+    }
+
+    /// Removes a peer with all its tracks; its viewers' streams end with an RTCP BYE.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn remove_transport(&self, id: TransportId) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.remove_transport(id)?;
+        self.send_all(steps)
+    }
+
+    /// Sends a datagram (DTLS) to the address the peer proved.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn send_datagram(&self, id: TransportId, datagram: &[u8]) -> Result<(), EngineError> {
+        self.send_to_transport(id, Command::SendDatagram(id, datagram.into()))
+    }
+
+    /// Sends a datagram from a shard's socket to any address.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownShard`].
+    pub fn send_to(
+        &self,
+        shard: ShardId,
+        address: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), EngineError> {
+        self.send(shard, Command::SendTo(address, datagram.into()))
+    }
+
+    /// Lets a peer share a track.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn add_incoming_track(
+        &self,
+        id: TransportId,
+        spec: IncomingTrackSpec,
+    ) -> Result<(), EngineError> {
+        self.table().add_incoming_track(id, &spec)?;
+        self.send_to_transport(id, Command::AddIncomingTrack(id, Box::new(spec)))
+    }
+
+    /// Ends a track that a peer shared; what is attached to it shows nothing any more.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn remove_incoming_track(
+        &self,
+        id: TransportId,
+        track: IncomingTrackId,
+    ) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.remove_incoming_track(id, track)?;
+        self.send_all(steps)
+    }
+
+    /// Lets a peer watch a track.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTransport`].
+    pub fn add_outgoing_track(
+        &self,
+        id: TransportId,
+        spec: OutgoingTrackSpec,
+    ) -> Result<(), EngineError> {
+        self.table().add_outgoing_track(id, spec.id)?;
+        self.send_to_transport(id, Command::AddOutgoingTrack(id, Box::new(spec)))
+    }
+
+    /// Ends a track that a peer watched.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownOutgoingTrack`].
+    pub fn remove_outgoing_track(&self, id: OutgoingTrackId) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.remove_outgoing_track(id)?;
+        self.send_all(steps)
+    }
+
+    /// Shows a rendition on a track, in place of what it showed before.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownOutgoingTrack`], [`EngineError::UnknownRendition`].
+    pub fn attach(
+        &self,
+        track: OutgoingTrackId,
+        rendition: RenditionId,
+        payloads: PayloadMap,
+    ) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.attach(track, rendition, payloads)?;
+        self.send_all(steps)
+    }
+
+    /// Shows nothing on a track any more; it can be attached again.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownOutgoingTrack`].
+    pub fn detach(&self, track: OutgoingTrackId) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.detach(track)?;
+        self.send_all(steps)
+    }
+
+    /// Asks a rendition's publisher for a keyframe, unless that was just done.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`].
+    pub fn request_keyframe(&self, rendition: RenditionId) -> Result<(), EngineError> {
+        let home = self.table().home_of(rendition)?;
+        self.send(home, Command::RequestKeyframe(rendition))
+    }
+
+    /// Says BYE to every peer and ends the shards. What is left of `patience` when a shard does
+    /// not end is not waited for.
+    pub fn stop(&self, patience: Duration) {
+        for shard in 0..self.0.shards.len() {
+            // A shard that takes no commands any more needs no telling.
+            let _ = self.send(ShardId(shard as u16), Command::Stop);
+        }
+        let deadline = Instant::now() + patience;
+        for thread in std::mem::take(&mut *lock(&self.0.threads)) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // A panic was already printed by the thread.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn shard_address(config: &EngineConfig, shard: usize) -> Result<SocketAddr, EngineStartError> {
+    let port = match config.base_port {
+        0 => Some(0),
+        base => u16::try_from(shard)
+            .ok()
+            .and_then(|shard| base.checked_add(shard)),
+    };
+    let port = port.ok_or(EngineStartError::PortRange { shard })?;
+    Ok(SocketAddr::new(config.address, port))
+}
+
+fn shard_thread(
+    network: UringConfig,
+    core: Option<usize>,
+    opened: &channel::Sender<Opened>,
+    links: &channel::Receiver<Links>,
+    seed: u64,
+) {
+    let core = core.filter(|core| pin_to_core(*core).is_ok());
+    let io = match UringIo::open(network) {
+        Ok((io, grants)) => {
+            let _ = opened.send(Ok((io.waker(), core, grants)));
+            io
+        }
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    // No links come when another shard failed to start.
+    let Ok(links) = links.recv() else { return };
+    let mut shard = Shard::new(io, links, seed);
+    let error = shard.run().err().map(|error| error.to_string());
+    shard.report_stop(error);
+}
+
+/// The lock, whatever a thread that held it did: no invariant spans a panic here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,65 @@
+//! When to ask a publisher for a keyframe: however many viewers ask, once per interval.
+
+use crate::limits::KEYFRAME_REQUEST_INTERVAL_US;
+
+/// Coalesces requests for one rendition.
+#[derive(Debug, Default)]
+pub(crate) struct KeyframeRequests {
+    wanted: bool,
+    asked_us: Option<u64>,
+}
+
+impl KeyframeRequests {
+    /// Somebody needs a keyframe.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A keyframe has started: who waited has it.
+    pub(crate) fn satisfied(&mut self) {
+        self.wanted = false;
+    }
+
+    /// Whether to ask now. Says yes at most once per interval while one is wanted, so that a lost
+    /// request is repeated.
+    pub(crate) fn due(&mut self, now_us: u64) -> bool {
+        let quiet = self
+            .asked_us
+            .is_some_and(|at| now_us < at + KEYFRAME_REQUEST_INTERVAL_US);
+        if !self.wanted || quiet {
+            return false;
+        }
+        self.asked_us = Some(now_us);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_wishes_make_one_request_which_is_repeated_until_a_keyframe_comes() {
+        let mut requests = KeyframeRequests::default();
+        assert!(!requests.due(0));
+        for _ in 0..500 {
+            requests.want();
+        }
+        assert!(requests.due(0));
+        assert!(!requests.due(KEYFRAME_REQUEST_INTERVAL_US - 1));
+        assert!(requests.due(KEYFRAME_REQUEST_INTERVAL_US));
+        requests.satisfied();
+        assert!(!requests.due(10 * KEYFRAME_REQUEST_INTERVAL_US));
+    }
+
+    #[test]
+    fn a_wish_right_after_a_keyframe_waits_for_the_interval() {
+        let mut requests = KeyframeRequests::default();
+        requests.want();
+        assert!(requests.due(1_000));
+        requests.satisfied();
+        requests.want();
+        assert!(!requests.due(2_000));
+        assert!(requests.due(1_000 + KEYFRAME_REQUEST_INTERVAL_US));
+    }
+}

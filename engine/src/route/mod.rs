@@ -1,0 +1,18 @@
+//! Routing: from one incoming rendition to any number of viewers.
+//!
+//! A [`source`] turns what a publisher sends (reordered, lost, retransmitted) into one series of
+//! packets without duplicates; a [`rendition`] is that series as one shard serves it, with the
+//! store it answers NACKs from; a [`viewer`] is one subscription with its own continuous
+//! numbering; [`plan`] prepares what viewers that negotiated alike share of a burst. Nothing here
+//! knows sockets; time comes in as an argument.
+
+pub(crate) mod budget;
+pub(crate) mod clock;
+pub(crate) mod duplicate;
+pub(crate) mod keyframe;
+pub(crate) mod plan;
+pub(crate) mod remb;
+pub(crate) mod rendition;
+pub(crate) mod source;
+pub(crate) mod store;
+pub(crate) mod viewer;

@@ -1,0 +1,234 @@
+//! The home of a rendition: what comes from the publisher, put in order of number, without
+//! duplicates, with losses asked for once.
+
+use crate::command::{EncodingSpec, IncomingCodec};
+use crate::counters::DropReason;
+use crate::ids::ShardId;
+use crate::limits::INACTIVE_AFTER_US;
+use crate::packet::codec::{Resolution, is_keyframe_start, resolution};
+use crate::packet::loss::{NackTracker, ReceptionStatistics};
+use crate::packet::rtcp::{ReportBlock, SenderInfo};
+use crate::packet::rtp::SequenceExtender;
+use crate::pool::Slot;
+use crate::route::clock::SenderClock;
+use crate::route::duplicate::{DuplicateFilter, Verdict};
+use crate::route::keyframe::KeyframeRequests;
+
+/// One encoding of a publisher's track.
+pub(crate) struct Source {
+    pub(crate) spec: EncodingSpec,
+    /// Place of its rendition in the shard's table.
+    pub(crate) rendition: u32,
+    /// Shards that have viewers of it.
+    pub(crate) exports: Vec<ShardId>,
+    /// The SSRC it was last received on.
+    pub(crate) ssrc: Option<u32>,
+    pub(crate) keyframes: KeyframeRequests,
+    pub(crate) fir_sequence: u8,
+    nacks: NackTracker,
+    reception: ReceptionStatistics,
+    clock_rate: u32,
+    extender: SequenceExtender,
+    duplicates: DuplicateFilter,
+    codec: Option<u8>,
+    keyframe_timestamp: Option<u32>,
+    last_packet_us: u64,
+    active: bool,
+    tally: Tally,
+}
+
+/// Plain counts, published once a second.
+#[derive(Debug, Default)]
+struct Tally {
+    packets: u64,
+    bytes: u64,
+    restored: u64,
+    keyframes: u64,
+    keyframe_requests: u64,
+    published_bytes: u64,
+    published_us: u64,
+    resolution: Option<Resolution>,
+}
+
+/// A change the control plane is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Packets came, after none or with another codec.
+    Active(u8),
+    /// No packets for a while.
+    Inactive,
+}
+
+/// How a packet came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) sequence_number: u16,
+    pub(crate) codec: u8,
+    /// It came as a retransmission.
+    pub(crate) restored: bool,
+    pub(crate) now_us: u64,
+}
+
+impl Source {
+    /// A source whose timestamps count `clock_rate` Hz.
+    pub(crate) fn new(spec: EncodingSpec, rendition: u32, clock_rate: u32) -> Self {
+        Self {
+            ssrc: spec.ssrc,
+            spec,
+            rendition,
+            exports: Vec::new(),
+            keyframes: KeyframeRequests::default(),
+            fir_sequence: 0,
+            nacks: NackTracker::new(),
+            reception: ReceptionStatistics::new(clock_rate),
+            clock_rate,
+            extender: SequenceExtender::new(),
+            duplicates: DuplicateFilter::default(),
+            codec: None,
+            keyframe_timestamp: None,
+            last_packet_us: 0,
+            active: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Numbers a packet whose payload and timestamp are already known, or says why it is dropped.
+    ///
+    /// # Errors
+    /// The reason to count.
+    pub(crate) fn admit(
+        &mut self,
+        slot: &mut Slot,
+        codec: &IncomingCodec,
+        received: Received,
+    ) -> Result<Option<Activity>, DropReason> {
+        let index = self.extender.extend(received.sequence_number);
+        match self.duplicates.admit(index) {
+            Verdict::New => {}
+            Verdict::Duplicate => return Err(DropReason::Duplicate),
+            Verdict::TooLate => return Err(DropReason::TooLate),
+        }
+        self.nacks.on_packet(index, received.now_us);
+        if received.restored {
+            self.tally.restored += 1;
+        } else {
+            let timestamp = slot.info.timestamp;
+            self.reception
+                .on_packet(received.sequence_number, timestamp, received.now_us);
+        }
+        slot.info.index = index;
+        slot.info.arrival_us = received.now_us;
+        slot.info.codec = received.codec;
+        slot.info.keyframe_start = is_keyframe_start(codec.codec, slot.payload());
+        if slot.info.keyframe_start {
+            self.keyframe(codec, slot);
+        }
+        self.tally.packets += 1;
+        self.tally.bytes += u64::from(slot.info.payload_len);
+        Ok(self.note_activity(received))
+    }
+
+    fn keyframe(&mut self, codec: &IncomingCodec, slot: &Slot) {
+        self.keyframes.satisfied();
+        // Several packets of one picture may each be a start.
+        if self.keyframe_timestamp.replace(slot.info.timestamp) != Some(slot.info.timestamp) {
+            self.tally.keyframes += 1;
+        }
+        if let Some(found) = resolution(codec.codec, slot.payload()) {
+            self.tally.resolution = Some(found);
+        }
+    }
+
+    fn note_activity(&mut self, received: Received) -> Option<Activity> {
+        self.last_packet_us = received.now_us;
+        let changed = !self.active || self.codec != Some(received.codec);
+        self.active = true;
+        self.codec = Some(received.codec);
+        changed.then_some(Activity::Active(received.codec))
+    }
+
+    /// Says once when the rendition has fallen silent.
+    pub(crate) fn check_silence(&mut self, now_us: u64) -> Option<Activity> {
+        let silent = self.active && now_us >= self.last_packet_us + INACTIVE_AFTER_US;
+        if silent {
+            self.active = false;
+        }
+        silent.then_some(Activity::Inactive)
+    }
+
+    /// Starts afresh on a new SSRC: the numbers of the old one mean nothing any more, so the new
+    /// ones go on above them.
+    pub(crate) fn rebind(&mut self, ssrc: u32, sequence_number: u16) {
+        if self.ssrc == Some(ssrc) {
+            return;
+        }
+        if self.codec.is_some() {
+            self.extender.restart(sequence_number);
+            self.nacks = NackTracker::new();
+            self.reception = ReceptionStatistics::new(self.clock_rate);
+        }
+        self.ssrc = Some(ssrc);
+    }
+
+    /// What to ask the publisher for again now.
+    pub(crate) fn missing<'a>(
+        &mut self,
+        now_us: u64,
+        rtt_us: u64,
+        out: &'a mut [u16],
+    ) -> &'a [u16] {
+        if rtt_us > 0 {
+            self.nacks
+                .set_rtt_us(rtt_us.min(u64::from(u32::MAX)) as u32);
+        }
+        self.nacks.poll(now_us, out)
+    }
+
+    /// Takes in the publisher's own report.
+    pub(crate) fn sender_report(&mut self, info: &SenderInfo, now_us: u64) -> SenderClock {
+        self.reception.on_sender_report(info, now_us);
+        SenderClock {
+            ntp: info.ntp_timestamp,
+            rtp: info.rtp_timestamp,
+            at_us: now_us,
+        }
+    }
+
+    /// What to report to the publisher; `None` before its first packet.
+    pub(crate) fn report_block(&mut self, now_us: u64) -> Option<ReportBlock> {
+        self.reception.report_block(self.ssrc?, now_us)
+    }
+
+    pub(crate) fn count_keyframe_request(&mut self) {
+        self.tally.keyframe_requests += 1;
+    }
+
+    /// Copies the counts to where the control plane reads them.
+    pub(crate) fn publish(&mut self, now_us: u64) {
+        let tally = &mut self.tally;
+        let to = &self.spec.counters;
+        to.packets.set(tally.packets);
+        to.bytes.set(tally.bytes);
+        to.packets_restored.set(tally.restored);
+        to.packets_given_up.set(self.nacks.counters().given_up);
+        to.packets_lost
+            .set(self.reception.lost().max(0).cast_unsigned());
+        let jitter = u64::from(self.reception.jitter());
+        to.jitter_us
+            .set(jitter * 1_000_000 / u64::from(self.clock_rate.max(1)));
+        to.keyframes.set(tally.keyframes);
+        to.keyframe_requests.set(tally.keyframe_requests);
+        to.codec_position
+            .set(self.codec.map_or(0, |codec| u64::from(codec) + 1));
+        let (width, height) = tally.resolution.map_or((0, 0), |r| (r.width, r.height));
+        to.width.set(u64::from(width));
+        to.height.set(u64::from(height));
+        let elapsed_us = now_us.saturating_sub(tally.published_us);
+        let bits = (tally.bytes - tally.published_bytes) * 8;
+        if let Some(bitrate_bps) = bits.saturating_mul(1_000_000).checked_div(elapsed_us) {
+            to.bitrate_bps.set(bitrate_bps);
+        }
+        tally.published_bytes = tally.bytes;
+        tally.published_us = now_us;
+    }
+}

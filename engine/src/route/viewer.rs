@@ -1,0 +1,204 @@
+//! One subscription: how one viewer's copy of a rendition is numbered.
+//!
+//! The viewer sees one RTP stream whose sequence numbers and timestamps run on whatever it is
+//! attached to. Its packet index (roll-over counter and sequence number) is the source's plus an
+//! offset that is fixed when it starts to receive a source; so no index is used twice, which the
+//! seal requires, and a NACK is mapped back by subtraction.
+
+use crate::pool::PacketInfo;
+use crate::route::clock::ticks;
+
+/// What the sweep over all viewers touches: kept small, the rest is in the outgoing track.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    /// Place of the outgoing track in the shard's table.
+    pub(crate) outgoing: u32,
+    /// Place of the peer in the shard's table.
+    pub(crate) peer: u32,
+    /// Place of the layout in the rendition.
+    pub(crate) layout: u32,
+    pub(crate) ssrc: u32,
+    /// Receives nothing until a keyframe (or, for audio, any packet) starts it.
+    pub(crate) waiting: bool,
+    numbering: Numbering,
+    pub(crate) packets: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) codec_mismatch: u64,
+    pub(crate) awaiting_keyframe: u64,
+}
+
+/// The mapping from a source's numbers to the viewer's.
+#[derive(Debug, Clone, Copy)]
+struct Numbering {
+    index_offset: u64,
+    timestamp_offset: u32,
+    /// First source index that belongs to this mapping: an earlier packet that comes late would
+    /// fall on an index already used.
+    floor: u64,
+    /// Highest index sent, and what went with it.
+    last_index: u64,
+    last_timestamp: u32,
+    last_sent_us: Option<u64>,
+}
+
+impl Viewer {
+    /// A viewer whose first packet will bear this sequence number, below 2^15 so that its
+    /// roll-over counter starts at zero on both sides (RFC 3711 3.3.1).
+    pub(crate) fn new(outgoing: u32, peer: u32, ssrc: u32, first: u16, timestamp: u32) -> Self {
+        Self {
+            outgoing,
+            peer,
+            layout: 0,
+            ssrc,
+            waiting: true,
+            numbering: Numbering {
+                index_offset: 0,
+                timestamp_offset: 0,
+                floor: u64::MAX,
+                last_index: u64::from(first & 0x7fff).wrapping_sub(1),
+                last_timestamp: timestamp,
+                last_sent_us: None,
+            },
+            packets: 0,
+            payload_bytes: 0,
+            codec_mismatch: 0,
+            awaiting_keyframe: 0,
+        }
+    }
+
+    /// Begins to receive a source with this packet: the next sequence number, and the timestamp
+    /// that the time since the last packet asks for.
+    pub(crate) fn start(&mut self, first: &PacketInfo, clock_rate: u32) {
+        let numbers = &mut self.numbering;
+        let timestamp = match numbers.last_sent_us {
+            None => numbers.last_timestamp,
+            Some(last_us) => {
+                let elapsed = ticks(first.arrival_us.saturating_sub(last_us), clock_rate);
+                numbers.last_timestamp.wrapping_add(elapsed.max(1))
+            }
+        };
+        numbers.index_offset = numbers.last_index.wrapping_add(1).wrapping_sub(first.index);
+        numbers.timestamp_offset = timestamp.wrapping_sub(first.timestamp);
+        numbers.floor = first.index;
+        self.waiting = false;
+    }
+
+    /// Whether a packet belongs to what the viewer receives now.
+    pub(crate) fn wants(&self, index: u64) -> bool {
+        !self.waiting && index >= self.numbering.floor
+    }
+
+    /// The viewer's index and timestamp of a source's packet.
+    pub(crate) fn map(&self, info: &PacketInfo) -> (u64, u32) {
+        (
+            info.index.wrapping_add(self.numbering.index_offset),
+            info.timestamp.wrapping_add(self.numbering.timestamp_offset),
+        )
+    }
+
+    /// The viewer's timestamp of a moment of the source's clock.
+    pub(crate) fn map_timestamp(&self, timestamp: u32) -> u32 {
+        timestamp.wrapping_add(self.numbering.timestamp_offset)
+    }
+
+    /// Notes that a packet went out under these numbers.
+    pub(crate) fn sent(&mut self, index: u64, timestamp: u32, info: &PacketInfo) {
+        let numbers = &mut self.numbering;
+        if numbers.last_index.wrapping_add(1) <= index {
+            numbers.last_index = index;
+            numbers.last_timestamp = timestamp;
+            numbers.last_sent_us = Some(info.arrival_us);
+        }
+        self.packets += 1;
+        self.payload_bytes += u64::from(info.payload_len);
+    }
+
+    /// The source's index of a sequence number the viewer asks for, if it belongs to what the
+    /// viewer receives now.
+    pub(crate) fn source_index(&self, sequence_number: u16) -> Option<u64> {
+        let numbers = &self.numbering;
+        if self.waiting || numbers.last_sent_us.is_none() {
+            return None;
+        }
+        let back = (numbers.last_index as u16).wrapping_sub(sequence_number);
+        let index = numbers.last_index.checked_sub(u64::from(back))?;
+        let source = index.wrapping_sub(numbers.index_offset);
+        (source >= numbers.floor && back < 0x8000).then_some(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(index: u64, timestamp: u32, arrival_us: u64) -> PacketInfo {
+        PacketInfo {
+            index,
+            timestamp,
+            arrival_us,
+            ..PacketInfo::default()
+        }
+    }
+
+    fn send(viewer: &mut Viewer, info: &PacketInfo) -> (u64, u32) {
+        let (index, timestamp) = viewer.map(info);
+        viewer.sent(index, timestamp, info);
+        (index, timestamp)
+    }
+
+    #[test]
+    fn numbers_run_on_when_the_source_changes() {
+        let mut viewer = Viewer::new(0, 0, 1, 500, 9_000);
+        let first = info(70_000, 1_000_000, 0);
+        viewer.start(&first, 90_000);
+        assert_eq!(send(&mut viewer, &first), (500, 9_000));
+        assert_eq!(
+            send(&mut viewer, &info(70_001, 1_003_000, 33_333)),
+            (501, 12_000)
+        );
+
+        let other = info(3, 77, 1_033_333);
+        viewer.start(&other, 90_000);
+        assert_eq!(send(&mut viewer, &other), (502, 12_000 + 90_000));
+    }
+
+    #[test]
+    fn a_late_packet_from_before_the_start_is_not_wanted() {
+        let mut viewer = Viewer::new(0, 0, 1, 0, 0);
+        assert!(!viewer.wants(10));
+        viewer.start(&info(10, 0, 0), 90_000);
+        assert!(viewer.wants(10));
+        assert!(!viewer.wants(9));
+    }
+
+    #[test]
+    fn a_nack_is_mapped_back_across_the_sequence_wrap() {
+        let mut viewer = Viewer::new(0, 0, 1, 0x7fff, 0);
+        viewer.start(&info(100, 0, 0), 90_000);
+        for index in 100..100 + 0x9000 {
+            send(&mut viewer, &info(index, 0, index));
+        }
+        let last = 100 + 0x9000 - 1;
+        let (out, _) = viewer.map(&info(last, 0, 0));
+        assert!(out > 0xffff, "the roll-over counter is in use");
+        assert_eq!(viewer.source_index(out as u16), Some(last));
+        assert_eq!(
+            viewer.source_index((out as u16).wrapping_sub(10)),
+            Some(last - 10)
+        );
+        assert_eq!(viewer.source_index((out as u16).wrapping_add(1)), None);
+    }
+
+    #[test]
+    fn what_was_sent_of_an_earlier_source_cannot_be_asked_for() {
+        let mut viewer = Viewer::new(0, 0, 1, 10, 0);
+        let first = info(100, 0, 0);
+        viewer.start(&first, 90_000);
+        send(&mut viewer, &first);
+        let other = info(900, 0, 20_000);
+        viewer.start(&other, 90_000);
+        send(&mut viewer, &other);
+        assert_eq!(viewer.source_index(11), Some(900));
+        assert_eq!(viewer.source_index(10), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! A shard's tables, and the few operations that everything else is made of: looking things up,
+//! passing packets on, telling events, counting.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use crate::counters::{DropReason, Drops};
+use crate::event::Event;
+use crate::ids::{OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::io::Tx;
+use crate::limits::{EVENT_RING_MESSAGES, POOL_SLOTS, POOL_SLOTS_PREPARED};
+use crate::pool::{Packet, PacketPool};
+use crate::route::rendition::{Rendition, Sent};
+use crate::route::source::Source;
+use crate::shard::links::{Links, Message};
+use crate::shard::outgoing::OutgoingTrack;
+use crate::shard::peer::Peer;
+use crate::shard::table::Table;
+use crate::shard::transport::Transport;
+
+/// Where a rendition's source is on its home shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SourcePlace {
+    pub(crate) transport: u32,
+    pub(crate) track: usize,
+    pub(crate) encoding: usize,
+}
+
+/// Everything a shard owns but its network.
+pub(crate) struct Core {
+    pub(crate) now_us: u64,
+    pub(crate) links: Links,
+    pub(crate) pool: PacketPool,
+    pub(crate) transports: Table<TransportId, Transport>,
+    /// The media path's part of each transport, at the same place.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) by_address: HashMap<SocketAddr, u32>,
+    pub(crate) by_ufrag: HashMap<String, u32>,
+    pub(crate) renditions: Table<RenditionId, Rendition>,
+    pub(crate) sources: HashMap<RenditionId, SourcePlace>,
+    pub(crate) outgoing: Table<OutgoingTrackId, OutgoingTrack>,
+    /// Renditions with a burst to send.
+    pub(crate) pending: Vec<u32>,
+    /// Transports that publish.
+    pub(crate) publishers: Vec<u32>,
+    pub(crate) drops: Drops,
+    pub(crate) tally: Tally,
+    pub(crate) round: u64,
+    backlog: VecDeque<Event>,
+    random: u64,
+}
+
+/// A shard's plain counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) datagrams_received: u64,
+    pub(crate) packets_routed: u64,
+    pub(crate) packets_sent: u64,
+    pub(crate) sends: u64,
+    pub(crate) checks_answered: u64,
+}
+
+impl Core {
+    pub(crate) fn new(links: Links, seed: u64) -> Self {
+        Self {
+            now_us: 0,
+            links,
+            pool: PacketPool::new(POOL_SLOTS, POOL_SLOTS_PREPARED),
+            transports: Table::new(),
+            peers: Vec::new(),
+            by_address: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            renditions: Table::new(),
+            sources: HashMap::new(),
+            outgoing: Table::new(),
+            pending: Vec::new(),
+            publishers: Vec::new(),
+            drops: Drops::default(),
+            tally: Tally::default(),
+            round: 0,
+            backlog: VecDeque::new(),
+            random: seed,
+        }
+    }
+
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        self.drops.count(reason);
+    }
+
+    /// Counts a drop against a peer as well.
+    pub(crate) fn count_for(&mut self, transport: u32, reason: DropReason) {
+        self.drops.count(reason);
+        if let Some(transport) = self.transports.get_mut(transport) {
+            transport.dropped += 1;
+        }
+    }
+
+    /// A number that differs from call to call (SplitMix64); not for secrets.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn source_mut(&mut self, rendition: &RenditionId) -> Option<&mut Source> {
+        let place = *self.sources.get(rendition)?;
+        let transport = self.transports.get_mut(place.transport)?;
+        transport
+            .tracks
+            .get_mut(place.track)?
+            .sources
+            .get_mut(place.encoding)
+    }
+
+    /// Adds a packet to its rendition's burst.
+    pub(crate) fn route<T: Tx>(&mut self, place: u32, packet: Packet, tx: &mut T) {
+        let Some(rendition) = self.renditions.get_mut(place) else {
+            return;
+        };
+        if !rendition.has_burst() {
+            self.pending.push(place);
+        }
+        if rendition.push(packet) {
+            let sent = rendition.fan_out(&mut self.peers, tx);
+            self.note_sent(sent);
+        }
+    }
+
+    /// Sends every burst.
+    pub(crate) fn fan_out<T: Tx>(&mut self, tx: &mut T) {
+        for position in 0..self.pending.len() {
+            let place = self.pending[position];
+            if let Some(rendition) = self.renditions.get_mut(place) {
+                let sent = rendition.fan_out(&mut self.peers, tx);
+                self.note_sent(sent);
+            }
+        }
+        self.pending.clear();
+    }
+
+    pub(crate) fn note_sent(&mut self, sent: Sent) {
+        self.tally.packets_sent += sent.packets;
+        self.tally.sends += sent.sends;
+        for _ in 0..sent.failed {
+            self.drops.count(DropReason::SealFailed);
+        }
+    }
+
+    /// Passes a message to another shard; a full ring loses it.
+    pub(crate) fn tell_shard(&mut self, shard: ShardId, message: Message) {
+        let outbox = self.links.outboxes.get_mut(usize::from(shard.0));
+        let Some(Some(outbox)) = outbox else { return };
+        match outbox.ring.push(message) {
+            Ok(()) => outbox.dirty = true,
+            Err(_) => self.drops.count(DropReason::ShardRingFull),
+        }
+    }
+
+    /// Wakes the shards that have messages from this one.
+    pub(crate) fn wake_others(&mut self) {
+        for outbox in self.links.outboxes.iter_mut().flatten() {
+            if std::mem::take(&mut outbox.dirty) {
+                outbox.waker.wake();
+            }
+        }
+    }
+
+    /// Tells the control plane something it must not miss: kept back while its ring is full.
+    pub(crate) fn tell(&mut self, event: Event) {
+        // Bounded by what there is to tell: a few state changes per transport and rendition.
+        if self.backlog.len() < 4 * EVENT_RING_MESSAGES {
+            self.backlog.push_back(event);
+        } else {
+            self.drops.count(DropReason::EventRingFull);
+        }
+        self.flush_events();
+    }
+
+    /// Tells the control plane something that will be said again if it is lost.
+    pub(crate) fn tell_or_drop(&mut self, event: Event) {
+        match self.links.events.push(event) {
+            Ok(()) => self.links.events_waker.wake(),
+            Err(_) => self.drops.count(DropReason::EventRingFull),
+        }
+    }
+
+    /// Moves kept-back events into the ring as far as there is room.
+    pub(crate) fn flush_events(&mut self) {
+        let mut moved = false;
+        while let Some(event) = self.backlog.pop_front() {
+            match self.links.events.push(event) {
+                Ok(()) => moved = true,
+                Err(rtrb::PushError::Full(event)) => {
+                    self.backlog.push_front(event);
+                    break;
+                }
+            }
+        }
+        if moved {
+            self.links.events_waker.wake();
+        }
+    }
+
+    /// Something is left to do that no datagram announces.
+    pub(crate) fn has_work_waiting(&self) -> bool {
+        self.links.commands.slots() > 0 || self.links.inboxes.iter().any(|ring| ring.slots() > 0)
+    }
+
+    /// Periodic work exists, so the loop must not sleep without end.
+    pub(crate) fn has_timers(&self) -> bool {
+        self.transports.len() > 0 || self.renditions.len() > 0 || !self.backlog.is_empty()
+    }
+
+    /// Copies the shard's counts to where the control plane reads them.
+    pub(crate) fn publish(&self) {
+        let to = &self.links.counters;
+        to.datagrams_received.set(self.tally.datagrams_received);
+        to.packets_routed.set(self.tally.packets_routed);
+        to.packets_sent.set(self.tally.packets_sent);
+        to.sends.set(self.tally.sends);
+        to.checks_answered.set(self.tally.checks_answered);
+        to.transports.set(self.transports.len() as u64);
+        to.slots_in_use.set(self.pool.in_use() as u64);
+        self.drops.publish(to);
+    }
+}

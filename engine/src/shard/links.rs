@@ -1,0 +1,105 @@
+//! The rings between shards, and between each shard and the control plane: single-producer,
+//! single-consumer, bounded. Whoever finds one full drops or waits on its own side; nobody can
+//! make a shard wait.
+
+use std::sync::Arc;
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::command::Command;
+use crate::counters::ShardCounters;
+use crate::engine::EventWaker;
+use crate::event::Event;
+use crate::ids::{RenditionId, ShardId};
+use crate::io::uring::Waker;
+use crate::limits::{COMMAND_RING_MESSAGES, EVENT_RING_MESSAGES, SHARD_RING_MESSAGES};
+use crate::pool::Packet;
+use crate::route::clock::SenderClock;
+
+/// What shards tell each other.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A packet of a rendition, once per packet and shard.
+    Packet(RenditionId, Packet),
+    /// The publisher's clock.
+    Clock(RenditionId, SenderClock),
+    /// A viewer needs a keyframe.
+    KeyframeRequest(RenditionId),
+}
+
+/// One direction between two shards.
+pub(crate) struct Outbox {
+    pub(crate) ring: Producer<Message>,
+    pub(crate) waker: Waker,
+    /// Something was pushed since the target was last woken.
+    pub(crate) dirty: bool,
+}
+
+/// All a shard is connected to.
+pub struct Links {
+    pub(crate) id: ShardId,
+    /// By shard number; `None` for the shard itself.
+    pub(crate) outboxes: Vec<Option<Outbox>>,
+    pub(crate) inboxes: Vec<Consumer<Message>>,
+    pub(crate) commands: Consumer<Command>,
+    pub(crate) events: Producer<Event>,
+    pub(crate) events_waker: EventWaker,
+    pub(crate) counters: Arc<ShardCounters>,
+}
+
+/// The control plane's ends of one shard's rings.
+pub(crate) struct ControlEnds {
+    pub(crate) commands: Producer<Command>,
+    pub(crate) events: Consumer<Event>,
+    pub(crate) waker: Waker,
+    pub(crate) counters: Arc<ShardCounters>,
+}
+
+/// Connects one shard per waker with each other and with the control plane, which is woken by
+/// `events_waker`.
+pub(crate) fn connect(
+    wakers: Vec<Waker>,
+    events_waker: &EventWaker,
+) -> (Vec<Links>, Vec<ControlEnds>) {
+    let count = wakers.len();
+    let mut outboxes: Vec<Vec<Option<Outbox>>> = (0..count).map(|_| Vec::new()).collect();
+    let mut inboxes: Vec<Vec<Consumer<Message>>> = (0..count).map(|_| Vec::new()).collect();
+    for (from, outboxes) in outboxes.iter_mut().enumerate() {
+        for (to, waker) in wakers.iter().enumerate() {
+            if from == to {
+                outboxes.push(None);
+                continue;
+            }
+            let (ring, consumer) = RingBuffer::new(SHARD_RING_MESSAGES);
+            outboxes.push(Some(Outbox {
+                ring,
+                waker: waker.clone(),
+                dirty: false,
+            }));
+            inboxes[to].push(consumer);
+        }
+    }
+    let ends = outboxes.into_iter().zip(inboxes).zip(wakers).enumerate();
+    ends.map(|(number, ((outboxes, inboxes), waker))| {
+        let (command_producer, commands) = RingBuffer::new(COMMAND_RING_MESSAGES);
+        let (events, event_consumer) = RingBuffer::new(EVENT_RING_MESSAGES);
+        let counters = Arc::new(ShardCounters::default());
+        let links = Links {
+            id: ShardId(number as u16),
+            outboxes,
+            inboxes,
+            commands,
+            events,
+            events_waker: events_waker.clone(),
+            counters: Arc::clone(&counters),
+        };
+        let control = ControlEnds {
+            commands: command_producer,
+            events: event_consumer,
+            waker,
+            counters,
+        };
+        (links, control)
+    })
+    .unzip()
+}

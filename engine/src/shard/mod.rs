@@ -1,0 +1,151 @@
+//! A shard: the loop that receives, opens, routes, seals and sends.
+//!
+//! One thread drives one [`Shard`]; nothing in it is shared but through the rings of
+//! [`links::Links`]. The loop is generic over [`Io`], so the simulated network runs this very
+//! code. A turn never waits for another thread, and does no system call but those of its [`Io`]
+//! and the writes that wake a sleeping neighbour.
+
+mod apply;
+mod core;
+mod ice;
+pub(crate) mod links;
+mod outgoing;
+pub(crate) mod peer;
+mod periodic;
+mod receive;
+mod reports;
+mod table;
+mod transport;
+
+use crate::event::Event;
+use crate::io::{Io, IoError, Rx, Tx};
+use crate::limits::{COMMANDS_PER_TURN, TICK_US};
+use crate::shard::core::Core;
+use crate::shard::links::{Links, Message};
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Turn again.
+    Continue,
+    /// The shard was told to stop and has said goodbye to its peers.
+    Stop,
+}
+
+/// The data plane of one core.
+pub struct Shard<I: Io> {
+    io: I,
+    core: Core,
+    next_tick_us: u64,
+    turns: u64,
+}
+
+impl<I: Io> Shard<I> {
+    /// A shard without peers. `seed` varies first sequence numbers and timestamps.
+    pub fn new(io: I, links: Links, seed: u64) -> Self {
+        let next_tick_us = io.now_us() + TICK_US;
+        Self {
+            io,
+            core: Core::new(links, seed),
+            next_tick_us,
+            turns: 0,
+        }
+    }
+
+    /// Turns until told to stop.
+    ///
+    /// # Errors
+    /// When the network backend is broken.
+    pub fn run(&mut self) -> Result<(), IoError> {
+        while self.turn()? == Flow::Continue {}
+        Ok(())
+    }
+
+    /// Handles what is there, or waits for something to come.
+    ///
+    /// # Errors
+    /// When the network backend is broken.
+    pub fn turn(&mut self) -> Result<Flow, IoError> {
+        self.io.poll(self.deadline())?;
+        let now_us = self.io.now_us();
+        self.core.now_us = now_us;
+        let core = &mut self.core;
+        let (rx, tx) = self.io.split();
+        rx.drain(|datagram| core.receive(datagram, tx));
+        core.take_messages(tx);
+        let mut flow = Flow::Continue;
+        for _ in 0..COMMANDS_PER_TURN {
+            let Ok(command) = core.links.commands.pop() else {
+                break;
+            };
+            if core.apply(command, tx) == Flow::Stop {
+                flow = Flow::Stop;
+                break;
+            }
+        }
+        core.fan_out(tx);
+        if now_us >= self.next_tick_us {
+            core.tick(tx);
+            self.next_tick_us = now_us + TICK_US;
+        }
+        tx.flush();
+        core.wake_others();
+        self.turns += 1;
+        core.links.counters.turns.set(self.turns);
+        Ok(flow)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        if self.core.has_work_waiting() {
+            return Some(0);
+        }
+        self.core.has_timers().then_some(self.next_tick_us)
+    }
+
+    /// Tells the control plane that this shard has ended, and why if it was not told to.
+    pub(crate) fn report_stop(&mut self, error: Option<String>) {
+        self.core
+            .tell(Event::ShardStopped(self.core.links.id, error));
+    }
+
+    /// The network, for tests that look at it.
+    pub fn io(&mut self) -> &mut I {
+        &mut self.io
+    }
+}
+
+impl Core {
+    /// Takes what other shards sent.
+    fn take_messages<T: Tx>(&mut self, tx: &mut T) {
+        for from in 0..self.links.inboxes.len() {
+            // No more than what is there now: a busy neighbour cannot keep this loop going.
+            for _ in 0..self.links.inboxes[from].slots() {
+                let Ok(message) = self.links.inboxes[from].pop() else {
+                    break;
+                };
+                self.take_message(message, tx);
+            }
+        }
+    }
+
+    fn take_message<T: Tx>(&mut self, message: Message, tx: &mut T) {
+        match message {
+            Message::Packet(rendition, packet) => {
+                if let Some(place) = self.renditions.place(&rendition) {
+                    self.route(place, packet, tx);
+                }
+            }
+            Message::Clock(rendition, clock) => {
+                let place = self.renditions.place(&rendition);
+                if let Some(rendition) = place.and_then(|place| self.renditions.get_mut(place)) {
+                    rendition.clock = Some(clock);
+                }
+            }
+            Message::KeyframeRequest(rendition) => {
+                if let Some(source) = self.source_mut(&rendition) {
+                    source.keyframes.want();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What is done by the clock: feedback to publishers every tick, and once a second for each
+//! transport its reports, its consent and its published counts.
+
+use crate::counters::DropReason;
+use crate::event::Event;
+use crate::io::Tx;
+use crate::limits::{MAX_RTCP_BYTES, SWEEP_ROUNDS, TICK_US, TWCC_INTERVAL_US};
+use crate::packet::rtcp::{FirEntry, SenderInfo};
+use crate::packet::rtcp_write::RtcpWriter;
+use crate::route::source::{Activity, Source};
+use crate::shard::core::Core;
+use crate::shard::links::Message;
+use crate::shard::outgoing::Attachment;
+use crate::shard::transport::Transport;
+
+/// Sequence numbers in one NACK round of one source; what is left waits for the next tick.
+const NACKS_PER_TICK: usize = 64;
+
+const TWCC_ROUNDS: u64 = TWCC_INTERVAL_US / TICK_US;
+
+impl Core {
+    /// One round of periodic work.
+    pub(crate) fn tick<T: Tx>(&mut self, tx: &mut T) {
+        self.round += 1;
+        self.forward_keyframe_requests();
+        for position in 0..self.publishers.len() {
+            self.publisher_feedback(self.publishers[position], tx);
+        }
+        let mut place = (self.round % SWEEP_ROUNDS) as u32;
+        while place < self.transports.end() {
+            self.sweep(place, tx);
+            place += SWEEP_ROUNDS as u32;
+        }
+        self.flush_events();
+        self.publish();
+    }
+
+    /// Takes what viewers wish to the sources, here or on another shard.
+    fn forward_keyframe_requests(&mut self) {
+        for place in 0..self.renditions.end() {
+            let Some(rendition) = self.renditions.get_mut(place) else {
+                continue;
+            };
+            if !rendition.keyframes.due(self.now_us) {
+                continue;
+            }
+            let (id, home) = (rendition.spec.id, rendition.spec.home);
+            if home != self.links.id {
+                self.tell_shard(home, Message::KeyframeRequest(id));
+            } else if let Some(source) = self.source_mut(&id) {
+                source.keyframes.want();
+            }
+        }
+    }
+
+    /// NACKs, keyframe requests and transport-wide feedback, as far as any is due.
+    fn publisher_feedback<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        let now_us = self.now_us;
+        let twcc = self.round.is_multiple_of(TWCC_ROUNDS);
+        let mut buffer = [0; MAX_RTCP_BYTES];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        let written = transport.write_feedback(&mut writer, now_us, twcc);
+        if written {
+            let len = writer.len();
+            self.send_rtcp(place, &buffer[..len], tx);
+        }
+    }
+
+    /// Seals and sends an RTCP compound.
+    pub(crate) fn send_rtcp<T: Tx>(&mut self, place: u32, plain: &[u8], tx: &mut T) {
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        let (Some(incoming), Some(address)) = (&mut transport.incoming, transport.ice.selected)
+        else {
+            return;
+        };
+        match incoming.rtcp.seal(plain) {
+            Ok(sealed) => {
+                tx.reserve(sealed.len()).copy_from_slice(&sealed);
+                tx.commit(address, sealed.len(), None);
+                self.tally.sends += 1;
+            }
+            Err(_) => self.count_for(place, DropReason::SealFailed),
+        }
+    }
+
+    /// What each transport gets once a second.
+    fn sweep<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        let now_us = self.now_us;
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        let id = transport.id;
+        let consent_ends_us = transport.ice.last_check_us + transport.consent_timeout_us;
+        if now_us >= consent_ends_us && !std::mem::replace(&mut transport.ice.expired, true) {
+            self.tell(Event::ConsentExpired(id));
+        }
+        self.sender_reports(place, tx);
+        self.receiver_report(place, tx);
+        let Some(transport) = self.transports.get(place) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get(place as usize) {
+            transport.publish(peer.packets_sent, peer.bytes_sent);
+        }
+    }
+
+    /// Reports to a viewer, and publishes its tracks' counts.
+    fn sender_reports<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        let now_us = self.now_us;
+        let mut buffer = [0; MAX_RTCP_BYTES];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        let Some(transport) = self.transports.get(place) else {
+            return;
+        };
+        for track in &transport.outgoing {
+            let Some(outgoing) = self.outgoing.get(*track) else {
+                continue;
+            };
+            let Attachment::Attached { rendition, place } = outgoing.attachment else {
+                continue;
+            };
+            let Some(rendition) = self.renditions.get(rendition) else {
+                continue;
+            };
+            let viewer = &rendition.viewers[place];
+            let clock_rate = rendition.current_clock_rate();
+            outgoing.publish(viewer, clock_rate);
+            if viewer.waiting || viewer.packets == 0 {
+                continue;
+            }
+            let Some(clock) = rendition.sender_clock(now_us) else {
+                continue;
+            };
+            let (ntp, rtp) = clock.at(now_us, clock_rate);
+            let info = SenderInfo {
+                ssrc: viewer.ssrc,
+                ntp_timestamp: ntp,
+                rtp_timestamp: viewer.map_timestamp(rtp),
+                packet_count: viewer.packets as u32,
+                octet_count: viewer.payload_bytes as u32,
+            };
+            // A track too many for one packet has its report a second later, in another order of
+            // events; nothing depends on a single one.
+            let _ = writer.sender_report(&info, &[]);
+            let _ = writer.sdes_cname(viewer.ssrc, transport.cname.as_bytes());
+        }
+        if !writer.is_empty() {
+            let len = writer.len();
+            self.send_rtcp(place, &buffer[..len], tx);
+        }
+    }
+
+    /// Reports to a publisher, and publishes its tracks' counts.
+    fn receiver_report<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        let now_us = self.now_us;
+        let mut buffer = [0; MAX_RTCP_BYTES];
+        let mut writer = RtcpWriter::new(&mut buffer);
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        if transport.tracks.is_empty() {
+            return;
+        }
+        transport.write_report(&mut writer, now_us);
+        let silent: Vec<_> = transport
+            .sources_mut()
+            .filter_map(|source| {
+                let silent = source.check_silence(now_us) == Some(Activity::Inactive);
+                silent.then_some(source.spec.rendition)
+            })
+            .collect();
+        for rendition in silent {
+            self.tell(Event::RenditionInactive(rendition));
+        }
+        let len = writer.len();
+        if len > 0 {
+            self.send_rtcp(place, &buffer[..len], tx);
+        }
+    }
+}
+
+impl Transport {
+    fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.tracks.iter_mut().flat_map(|track| &mut track.sources)
+    }
+
+    /// Writes the feedback that is due; says whether there is any. Each step writes whole packets
+    /// or none, so what does not fit is left out and comes with the next tick.
+    fn write_feedback(&mut self, writer: &mut RtcpWriter<'_>, now_us: u64, twcc: bool) -> bool {
+        let reporter = self.rtcp_ssrc;
+        // RFC 3550 6.1: a compound starts with a report.
+        let _ = writer.receiver_report(reporter, &[]);
+        let empty = writer.len();
+        let rtt_us = self.rtt_us;
+        for track in &mut self.tracks {
+            let feedback = track.spec.feedback;
+            for source in &mut track.sources {
+                let Some(ssrc) = source.ssrc else { continue };
+                if feedback.nack {
+                    let mut missing = [0; NACKS_PER_TICK];
+                    let missing = source.missing(now_us, rtt_us, &mut missing);
+                    if !missing.is_empty() {
+                        let _ = writer.nack(reporter, ssrc, missing);
+                    }
+                }
+                if (feedback.pli || feedback.fir) && source.keyframes.due(now_us) {
+                    source.count_keyframe_request();
+                    if feedback.pli {
+                        let _ = writer.pli(reporter, ssrc);
+                    } else {
+                        let entry = FirEntry {
+                            ssrc,
+                            sequence_number: source.fir_sequence,
+                        };
+                        source.fir_sequence = source.fir_sequence.wrapping_add(1);
+                        let _ = writer.fir(reporter, &[entry]);
+                    }
+                }
+            }
+        }
+        if let Some(recorder) = self.twcc.as_mut().filter(|_| twcc) {
+            writer.transport_cc(recorder, reporter, self.media_ssrc);
+        }
+        writer.len() > empty
+    }
+
+    /// Writes report blocks for all that comes in, and the bitrate we ask for.
+    fn write_report(&mut self, writer: &mut RtcpWriter<'_>, now_us: u64) {
+        let reporter = self.rtcp_ssrc;
+        let mut blocks = Vec::new();
+        let mut ssrcs = Vec::new();
+        let (mut ceiling_bps, mut received_bps, mut lost) = (0, 0, 0);
+        for track in &mut self.tracks {
+            for source in &mut track.sources {
+                source.publish(now_us);
+                let Some(block) = source.report_block(now_us) else {
+                    continue;
+                };
+                received_bps += source.spec.counters.bitrate_bps.get();
+                lost = lost.max(block.fraction_lost);
+                blocks.push(block);
+                if track.spec.feedback.remb {
+                    ssrcs.push(block.ssrc);
+                    ceiling_bps = track.spec.max_bitrate_bps;
+                }
+            }
+        }
+        if blocks.is_empty() {
+            return;
+        }
+        blocks.truncate(crate::packet::rtcp_write::MAX_COUNT);
+        let _ = writer.receiver_report(reporter, &blocks);
+        let _ = writer.sdes_cname(reporter, self.cname.as_bytes());
+        if !ssrcs.is_empty() {
+            let ask_bps = self.remb.update(lost, received_bps, ceiling_bps);
+            let _ = writer.remb(reporter, ask_bps, &ssrcs);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! RTCP from peers: viewers' feedback about what we send, publishers' reports about what they
+//! send.
+
+use crate::counters::DropReason;
+use crate::event::Event;
+use crate::io::Tx;
+use crate::packet::rtcp::{Compound, ReportBlock, RtcpPacket, SenderInfo};
+use crate::route::rendition::Sent;
+use crate::shard::core::Core;
+use crate::shard::links::Message;
+use crate::shard::outgoing::Attachment;
+
+impl Core {
+    /// Opens an SRTCP packet and acts on all it says.
+    pub(crate) fn rtcp<T: Tx>(&mut self, place: u32, bytes: &[u8], tx: &mut T) {
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        let Some(incoming) = &mut transport.incoming else {
+            return self.count_for(place, DropReason::NoKeys);
+        };
+        let Ok(plain) = incoming.rtcp.open(bytes) else {
+            return self.count_for(place, DropReason::SrtcpAuthentication);
+        };
+        transport.rtcp_received += 1;
+        for packet in Compound::new(&plain) {
+            match packet {
+                Ok(packet) => self.rtcp_packet(place, &packet, tx),
+                Err(_) => self.count_for(place, DropReason::RtcpMalformed),
+            }
+        }
+    }
+
+    fn rtcp_packet<T: Tx>(&mut self, place: u32, packet: &RtcpPacket<'_>, tx: &mut T) {
+        match packet {
+            RtcpPacket::SenderReport(report) => {
+                self.sender_report(place, &report.info);
+                report
+                    .report_blocks()
+                    .for_each(|block| self.report_block(place, &block));
+            }
+            RtcpPacket::ReceiverReport(report) => {
+                report
+                    .report_blocks()
+                    .for_each(|block| self.report_block(place, &block));
+            }
+            RtcpPacket::Nack(nack) => {
+                if let Some(track) = self.outgoing_by_ssrc(place, nack.media_ssrc) {
+                    self.resend(track, nack.sequence_numbers(), tx);
+                }
+            }
+            RtcpPacket::Pli(pli) => self.keyframe_request(place, pli.media_ssrc),
+            RtcpPacket::Fir(fir) => {
+                fir.entries()
+                    .for_each(|entry| self.keyframe_request(place, entry.ssrc));
+            }
+            RtcpPacket::Remb(remb) => self.remb(place, remb.bitrate_bps),
+            RtcpPacket::Bye(bye) => bye.ssrcs().for_each(|ssrc| self.bye(place, ssrc)),
+            _ => {}
+        }
+    }
+
+    fn sender_report(&mut self, place: u32, info: &SenderInfo) {
+        let now_us = self.now_us;
+        let Some(transport) = self.transports.get_mut(place) else {
+            return;
+        };
+        let stream = transport
+            .streams
+            .iter()
+            .find(|s| s.ssrc == info.ssrc && !s.rtx);
+        let Some(stream) = stream else { return };
+        let source = &mut transport.tracks[stream.track].sources[stream.encoding];
+        let clock = source.sender_report(info, now_us);
+        let id = source.spec.rendition;
+        let exports = source.exports.clone();
+        if let Some(rendition) = self.renditions.get_mut(source.rendition) {
+            rendition.clock = Some(clock);
+        }
+        for shard in exports {
+            self.tell_shard(shard, Message::Clock(id, clock));
+        }
+    }
+
+    /// Place of the outgoing track that is sent under this SSRC.
+    fn outgoing_by_ssrc(&self, place: u32, ssrc: u32) -> Option<u32> {
+        let transport = self.transports.get(place)?;
+        transport.outgoing.iter().copied().find(|track| {
+            self.outgoing
+                .get(*track)
+                .is_some_and(|outgoing| outgoing.spec.ssrc == ssrc)
+        })
+    }
+
+    fn report_block(&mut self, place: u32, block: &ReportBlock) {
+        let Some(track) = self.outgoing_by_ssrc(place, block.ssrc) else {
+            return;
+        };
+        let now_us = self.now_us;
+        let Some(outgoing) = self.outgoing.get_mut(track) else {
+            return;
+        };
+        outgoing.report.packets_lost = block.cumulative_lost.max(0).cast_unsigned().into();
+        outgoing.report.jitter = block.jitter;
+        let Attachment::Attached { rendition, .. } = outgoing.attachment else {
+            return;
+        };
+        // The report answers ours, which bore the publisher's clock.
+        let clock = self
+            .renditions
+            .get(rendition)
+            .and_then(|r| r.sender_clock(now_us));
+        let rtt_us = clock.and_then(|clock| block.round_trip_us(clock.at(now_us, 1).0));
+        if let (Some(rtt_us), Some(transport)) = (rtt_us, self.transports.get_mut(place)) {
+            transport.rtt_us = u64::from(rtt_us);
+        }
+    }
+
+    fn keyframe_request(&mut self, place: u32, ssrc: u32) {
+        let Some(track) = self.outgoing_by_ssrc(place, ssrc) else {
+            return;
+        };
+        let Some(outgoing) = self.outgoing.get_mut(track) else {
+            return;
+        };
+        outgoing.keyframe_requests += 1;
+        if let Attachment::Attached { rendition, .. } = outgoing.attachment
+            && let Some(rendition) = self.renditions.get_mut(rendition)
+        {
+            rendition.keyframes.want();
+        }
+    }
+
+    fn remb(&mut self, place: u32, bitrate_bps: u64) {
+        let Some(transport) = self.transports.get(place) else {
+            return;
+        };
+        for track in &transport.outgoing {
+            if let Some(outgoing) = self.outgoing.get_mut(*track) {
+                outgoing.report.remb_bps = bitrate_bps;
+            }
+        }
+    }
+
+    fn bye(&mut self, place: u32, ssrc: u32) {
+        let Some(transport) = self.transports.get(place) else {
+            return;
+        };
+        let stream = transport.streams.iter().find(|s| s.ssrc == ssrc && !s.rtx);
+        let Some(stream) = stream else { return };
+        let rendition = transport.tracks[stream.track].sources[stream.encoding]
+            .spec
+            .rendition;
+        self.tell(Event::Bye(transport.id, rendition));
+    }
+
+    /// Sends again what a viewer asks for, as far as it is kept and the viewer's budget goes.
+    fn resend<T: Tx>(
+        &mut self,
+        track: u32,
+        sequence_numbers: impl Iterator<Item = u16>,
+        tx: &mut T,
+    ) {
+        let now_us = self.now_us;
+        let mut sent = Sent::default();
+        let Some(outgoing) = self.outgoing.get_mut(track) else {
+            return;
+        };
+        let Attachment::Attached { rendition, place } = outgoing.attachment else {
+            return;
+        };
+        let Some(rendition) = self.renditions.get_mut(rendition) else {
+            return;
+        };
+        for sequence_number in sequence_numbers {
+            let index = rendition.viewers[place].source_index(sequence_number);
+            let packet = index.and_then(|index| rendition.store.get(index)).cloned();
+            let Some(packet) = packet else {
+                outgoing.retransmissions_refused += 1;
+                continue;
+            };
+            if !outgoing.resends.allow(packet.info.index, now_us) {
+                outgoing.retransmissions_refused += 1;
+                continue;
+            }
+            outgoing.retransmissions += 1;
+            let rtx_ssrc = outgoing.spec.rtx_ssrc;
+            let peers = &mut self.peers;
+            if rendition
+                .send_rtx(
+                    place,
+                    &packet,
+                    (rtx_ssrc, outgoing.rtx_index),
+                    peers,
+                    tx,
+                    &mut sent,
+                )
+                .is_some()
+            {
+                outgoing.rtx_index += 1;
+            } else {
+                rendition.send_one(place, &packet, peers, tx, &mut sent);
+            }
+        }
+        self.note_sent(sent);
+    }
+}
