@@ -6,4 +6,5 @@ pub mod cli;
 pub mod config;
 pub mod dtls;
 pub mod log;
+pub mod model;
 pub mod sdp;

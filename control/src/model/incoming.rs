@@ -1,0 +1,235 @@
+//! What a peer shares: an [`IncomingStream`] with its tracks, each with one encoding or, with
+//! simulcast, several.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fanmill_engine::command::{EncodingSpec, Feedback, IncomingCodec, IncomingTrackSpec};
+use fanmill_engine::counters::IncomingCounters;
+use fanmill_engine::ids::{IncomingTrackId, RenditionId};
+
+use crate::model::media_server::Names;
+use crate::model::transport::extension_map;
+use crate::sdp::{Codec, CodecParameters, MediaKind, Negotiated, NegotiatedMedia, RtcpFeedback};
+
+/// All that one peer shares.
+#[derive(Debug, Clone)]
+pub struct IncomingStream {
+    tracks: Vec<Arc<IncomingTrack>>,
+}
+
+/// A media section that a peer shares.
+#[derive(Debug)]
+pub struct IncomingTrack {
+    id: IncomingTrackId,
+    kind: MediaKind,
+    mid: String,
+    codecs: Vec<CodecParameters>,
+    encodings: Vec<Encoding>,
+}
+
+/// One encoding of a track: a continuous series of packets.
+#[derive(Debug)]
+pub struct Encoding {
+    rendition: RenditionId,
+    rid: Option<String>,
+    counters: Arc<IncomingCounters>,
+    active: AtomicBool,
+}
+
+impl IncomingStream {
+    /// The tracks that a publisher's offer came to.
+    pub(crate) fn new(negotiated: &Negotiated, names: &Names) -> Self {
+        let active = negotiated.media.iter().filter(|media| media.is_active());
+        Self {
+            tracks: active
+                .map(|media| Arc::new(IncomingTrack::new(media, names)))
+                .collect(),
+        }
+    }
+
+    /// A stream without tracks.
+    pub(crate) fn empty() -> Self {
+        Self { tracks: Vec::new() }
+    }
+
+    /// Its tracks in the order of the offer.
+    pub fn tracks(&self) -> &[Arc<IncomingTrack>] {
+        &self.tracks
+    }
+
+    /// The `index`-th track of a kind.
+    pub fn track(&self, kind: MediaKind, index: usize) -> Option<&Arc<IncomingTrack>> {
+        self.tracks
+            .iter()
+            .filter(|track| track.kind == kind)
+            .nth(index)
+    }
+}
+
+impl IncomingTrack {
+    fn new(media: &NegotiatedMedia, names: &Names) -> Self {
+        let encoding = |rid| Encoding {
+            rendition: RenditionId(names.next()),
+            rid,
+            counters: Arc::default(),
+            active: AtomicBool::new(false),
+        };
+        let encodings = if !media.rids.is_empty() {
+            media
+                .rids
+                .iter()
+                .map(|rid| encoding(Some(rid.id.clone())))
+                .collect()
+        } else {
+            // A source for each SSRC of a SIM group; one if nothing is announced.
+            (0..media.encodings.len().max(1))
+                .map(|_| encoding(None))
+                .collect()
+        };
+        Self {
+            id: IncomingTrackId(names.next()),
+            kind: media.kind,
+            mid: media.mid.clone().unwrap_or_default(),
+            codecs: media.codecs.clone(),
+            encodings,
+        }
+    }
+
+    /// How the engine shall know it.
+    pub(crate) fn spec(&self, media: &NegotiatedMedia, max_bitrate_bps: u64) -> IncomingTrackSpec {
+        let encodings = self
+            .encodings
+            .iter()
+            .enumerate()
+            .map(|(position, encoding)| {
+                let declared = media.encodings.get(position);
+                EncodingSpec {
+                    rendition: encoding.rendition,
+                    rid: encoding.rid.clone(),
+                    ssrc: declared.map(|declared| declared.ssrc),
+                    rtx_ssrc: declared.and_then(|declared| declared.rtx_ssrc),
+                    counters: Arc::clone(&encoding.counters),
+                }
+            });
+        IncomingTrackSpec {
+            id: self.id,
+            mid: self.mid.clone(),
+            codecs: self.codecs.iter().filter_map(incoming_codec).collect(),
+            encodings: encodings.collect(),
+            extensions: extension_map(media),
+            feedback: feedback(self.codecs.iter().map(|codec| codec.feedback)),
+            max_bitrate_bps,
+        }
+    }
+
+    /// Its name in the engine.
+    pub fn id(&self) -> IncomingTrackId {
+        self.id
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    /// Its identification in the publisher's session (RFC 9143).
+    pub fn mid(&self) -> &str {
+        &self.mid
+    }
+
+    /// The codecs the publisher may use, most preferred first.
+    pub fn codecs(&self) -> &[CodecParameters] {
+        &self.codecs
+    }
+
+    /// Its encodings in the order of the offer; one without simulcast.
+    pub fn encodings(&self) -> &[Encoding] {
+        &self.encodings
+    }
+
+    /// The encoding a viewer gets who has no reason to get less: of those that come in, the one
+    /// with the largest picture, else with the highest bitrate.
+    pub fn best_encoding(&self) -> &Encoding {
+        let rank = |encoding: &&Encoding| {
+            let counters = &encoding.counters;
+            let pixels = counters.width.get() * counters.height.get();
+            (encoding.is_active(), pixels, counters.bitrate_bps.get())
+        };
+        // `max_by_key` gives the last of equals; the first is the more natural default.
+        let best = self.encodings.iter().rev().max_by_key(rank);
+        best.expect("a track has at least one encoding")
+    }
+
+    /// The codec in use, once media came.
+    pub fn current_codec(&self) -> Option<&CodecParameters> {
+        let position = self.best_encoding().counters.codec_position.get();
+        self.codecs
+            .get(usize::try_from(position.checked_sub(1)?).ok()?)
+    }
+}
+
+impl Encoding {
+    /// Its rendition in the engine.
+    pub fn rendition(&self) -> RenditionId {
+        self.rendition
+    }
+
+    /// Its restriction identifier (RFC 8851), with simulcast by rid.
+    pub fn rid(&self) -> Option<&str> {
+        self.rid.as_deref()
+    }
+
+    /// What the engine counts of it.
+    pub fn counters(&self) -> &IncomingCounters {
+        &self.counters
+    }
+
+    /// Whether media comes in.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_active(&self, active: bool) {
+        self.active.store(active, Ordering::Relaxed);
+    }
+}
+
+fn incoming_codec(parameters: &CodecParameters) -> Option<IncomingCodec> {
+    Some(IncomingCodec {
+        codec: engine_codec(parameters.codec),
+        payload_type: parameters.payload_type,
+        rtx_payload_type: parameters.rtx_payload_type,
+        clock_rate: parameters.clock_rate,
+    })
+}
+
+fn engine_codec(codec: Codec) -> fanmill_engine::packet::codec::Codec {
+    use fanmill_engine::packet::codec::Codec as Engine;
+    match codec {
+        Codec::Opus => Engine::Opus,
+        Codec::Vp8 => Engine::Vp8,
+        Codec::Vp9 => Engine::Vp9,
+        Codec::Av1 => Engine::Av1,
+        Codec::H264 => Engine::H264,
+    }
+}
+
+/// What every codec of a section understands.
+fn feedback(codecs: impl Iterator<Item = RtcpFeedback>) -> Feedback {
+    let common = codecs.reduce(|a, b| RtcpFeedback {
+        nack: a.nack && b.nack,
+        nack_pli: a.nack_pli && b.nack_pli,
+        ccm_fir: a.ccm_fir && b.ccm_fir,
+        transport_cc: a.transport_cc && b.transport_cc,
+        goog_remb: a.goog_remb && b.goog_remb,
+    });
+    let common = common.unwrap_or_default();
+    Feedback {
+        nack: common.nack,
+        pli: common.nack_pli,
+        fir: common.ccm_fir,
+        transport_cc: common.transport_cc,
+        remb: common.goog_remb,
+    }
+}

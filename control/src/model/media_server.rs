@@ -1,0 +1,405 @@
+//! The root of the object model: runs the engine, hears its events, knows every transport.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use fanmill_engine::event::Event;
+use fanmill_engine::ids::{RenditionId, ShardId, TransportId};
+use fanmill_engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
+
+use crate::dtls::{Backend, Certificate, DtlsCrate, DtlsError, Handshake, Limits, Started};
+use crate::model::endpoint::{Endpoint, OfferError};
+use crate::model::incoming::IncomingTrack;
+use crate::model::slow_stun;
+use crate::model::transport::{CloseReason, Parts, Transport};
+use crate::sdp::IceCredentials;
+
+/// How often events are looked for without being told, as a safety net and to notice shutdown.
+const EVENT_WAIT: Duration = Duration::from_millis(200);
+
+/// How often the choice among simulcast encodings is made anew.
+const RESELECT_EVERY: Duration = Duration::from_secs(1);
+
+/// How a media server is started.
+#[derive(Debug, Clone)]
+pub struct MediaServerConfig {
+    /// The data plane.
+    pub engine: EngineConfig,
+    /// Addresses to put into candidates instead of the bound one: behind NAT, in containers.
+    pub public_ips: Vec<IpAddr>,
+    /// Without a valid connectivity check for this long a peer counts as gone.
+    pub consent_timeout: Duration,
+    /// Transports at most.
+    pub max_transports: usize,
+    /// The most a publisher is asked to send, in bits per second.
+    pub publish_bitrate_max_bps: u64,
+    /// Bounds of the handshakes.
+    pub dtls: Limits,
+}
+
+/// Why a media server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MediaServerError {
+    /// The data plane did not.
+    #[error(transparent)]
+    Engine(#[from] EngineStartError),
+    /// No certificate could be made.
+    #[error("cannot make a DTLS certificate: {0}")]
+    Certificate(#[source] DtlsError),
+    /// No thread could be had.
+    #[error("cannot start the event thread: {0}; raise the limit of processes")]
+    Thread(#[source] std::io::Error),
+    /// Not called from a tokio runtime.
+    #[error("a media server must be started inside a tokio runtime")]
+    NoRuntime,
+}
+
+/// Gives out names that are never used twice.
+#[derive(Debug, Default)]
+pub(crate) struct Names(AtomicU64);
+
+impl Names {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+struct Shared {
+    config: MediaServerConfig,
+    engine: Engine,
+    dtls: DtlsCrate,
+    names: Names,
+    cname: String,
+    transports: Mutex<HashMap<TransportId, Transport>>,
+    renditions: Mutex<HashMap<RenditionId, Arc<IncomingTrack>>>,
+    /// Transports by shard, for placing new ones.
+    load: Vec<AtomicUsize>,
+    ending: AtomicBool,
+}
+
+/// A running media server; clones share it.
+#[derive(Clone)]
+pub struct MediaServer(Arc<Shared>);
+
+impl MediaServer {
+    /// Starts the data plane and the thread that hears it. Call it inside a tokio runtime, which
+    /// will run the handshakes.
+    ///
+    /// # Errors
+    /// [`MediaServerError`].
+    pub fn start(config: MediaServerConfig) -> Result<Self, MediaServerError> {
+        let runtime =
+            tokio::runtime::Handle::try_current().map_err(|_| MediaServerError::NoRuntime)?;
+        let certificate = Certificate::generate().map_err(MediaServerError::Certificate)?;
+        let dtls = DtlsCrate::new(certificate, config.dtls);
+        let (engine, events) = Engine::start(&config.engine)?;
+        let load = (0..config.engine.shards)
+            .map(|_| AtomicUsize::new(0))
+            .collect();
+        let server = Self(Arc::new(Shared {
+            config,
+            engine,
+            dtls,
+            names: Names::default(),
+            cname: format!("fanmill-{:016x}", random_u64()),
+            transports: Mutex::default(),
+            renditions: Mutex::default(),
+            load,
+            ending: AtomicBool::new(false),
+        }));
+        let hearing = server.clone();
+        std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || {
+                let _runtime = runtime.enter();
+                hearing.hear(events);
+            })
+            .map_err(MediaServerError::Thread)?;
+        Ok(server)
+    }
+
+    /// A place for peers to connect to.
+    pub fn create_endpoint(&self) -> Endpoint {
+        Endpoint(self.clone())
+    }
+
+    /// What each shard runs on.
+    pub fn shard_reports(&self) -> &[ShardReport] {
+        self.0.engine.reports()
+    }
+
+    /// The data plane.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// What handshakes did.
+    pub fn dtls_counters(&self) -> &crate::dtls::Counters {
+        self.0.dtls.counters()
+    }
+
+    /// Our certificate's fingerprint (RFC 8122 5), as it stands in answers.
+    pub fn fingerprint_sha256(&self) -> String {
+        let text = self.0.dtls.fingerprint().to_string();
+        text.split_once(' ')
+            .map_or(text.clone(), |(_, digest)| digest.to_owned())
+    }
+
+    /// A transport by its name.
+    pub fn transport(&self, id: TransportId) -> Option<Transport> {
+        lock(&self.0.transports).get(&id).cloned()
+    }
+
+    /// All transports, oldest first.
+    pub fn transports(&self) -> Vec<Transport> {
+        let mut all: Vec<_> = lock(&self.0.transports).values().cloned().collect();
+        all.sort_by_key(Transport::id);
+        all
+    }
+
+    /// Says goodbye to every peer and stops the data plane, within about `patience`.
+    pub async fn terminate(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        self.0.ending.store(true, Ordering::Relaxed);
+        let all = self.transports();
+        for transport in &all {
+            transport.close_for(CloseReason::Shutdown);
+        }
+        let farewell = async {
+            for transport in &all {
+                transport.closed().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience.mul_f32(0.6), farewell).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let engine = self.0.engine.clone();
+        let stopped = tokio::task::spawn_blocking(move || engine.stop(left)).await;
+        if stopped.is_err() {
+            tracing::error!("stopping the data plane panicked");
+        }
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    pub(crate) fn cname(&self) -> &str {
+        &self.0.cname
+    }
+
+    pub(crate) fn consent_timeout_us(&self) -> u64 {
+        self.0
+            .config
+            .consent_timeout
+            .as_micros()
+            .try_into()
+            .unwrap_or(u64::MAX / 2)
+    }
+
+    pub(crate) fn publish_bitrate_max_bps(&self) -> u64 {
+        self.0.config.publish_bitrate_max_bps
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        random_u64()
+    }
+
+    /// ICE credentials with 48 and 192 bits of randomness (RFC 8445 5.3 asks for 24 and 128).
+    pub(crate) fn new_ice_credentials(&self) -> IceCredentials {
+        let pwd: String = (0..3).map(|_| format!("{:016x}", random_u64())).collect();
+        let ufrag = format!("{:012x}", random_u64() >> 16);
+        IceCredentials { ufrag, pwd }
+    }
+
+    pub(crate) fn candidates(&self, shard: ShardId) -> Vec<SocketAddr> {
+        let report = &self.0.engine.reports()[usize::from(shard.0)];
+        let local = report.grants.local_address;
+        let public = self.0.config.public_ips.iter();
+        let public: Vec<_> = public
+            .map(|ip| SocketAddr::new(*ip, local.port()))
+            .collect();
+        if public.is_empty() {
+            vec![local]
+        } else {
+            public
+        }
+    }
+
+    /// The shard with the fewest transports.
+    pub(crate) fn place(&self) -> Result<ShardId, OfferError> {
+        if self.0.ending.load(Ordering::Relaxed) {
+            return Err(OfferError::Shutdown);
+        }
+        if lock(&self.0.transports).len() >= self.0.config.max_transports {
+            return Err(OfferError::Full(self.0.config.max_transports));
+        }
+        let load = self.0.load.iter().map(|load| load.load(Ordering::Relaxed));
+        let least = load.enumerate().min_by_key(|(_, load)| *load);
+        Ok(ShardId(least.map_or(0, |(shard, _)| shard as u16)))
+    }
+
+    /// Brings a transport to life: on its shard with its tracks, in the tables, and with a task.
+    pub(crate) fn start_transport(
+        &self,
+        parts: Parts,
+        tracks: impl FnOnce(&Engine, &Parts) -> Result<(), EngineError>,
+    ) -> Result<Transport, OfferError> {
+        let engine = &self.0.engine;
+        let spec = Endpoint::transport_spec(self, &parts);
+        engine.add_transport(parts.shard, spec)?;
+        if let Err(error) = tracks(engine, &parts) {
+            // It may never have got there; either way it is gone.
+            let _ = engine.remove_transport(parts.id);
+            return Err(error.into());
+        }
+        let (transport, started) = Transport::new(self.clone(), parts);
+        self.0.load[usize::from(transport.0.shard.0)].fetch_add(1, Ordering::Relaxed);
+        {
+            let mut renditions = lock(&self.0.renditions);
+            for track in transport.incoming().tracks() {
+                for encoding in track.encodings() {
+                    renditions.insert(encoding.rendition(), Arc::clone(track));
+                }
+            }
+        }
+        lock(&self.0.transports).insert(transport.id(), transport.clone());
+        tokio::spawn(transport.clone().run(started));
+        Ok(transport)
+    }
+
+    /// Frees what a transport held.
+    pub(crate) fn forget(&self, id: TransportId) {
+        let Some(transport) = lock(&self.0.transports).remove(&id) else {
+            return;
+        };
+        self.0.load[usize::from(transport.0.shard.0)].fetch_sub(1, Ordering::Relaxed);
+        {
+            let mut renditions = lock(&self.0.renditions);
+            for track in transport.incoming().tracks() {
+                for encoding in track.encodings() {
+                    renditions.remove(&encoding.rendition());
+                }
+            }
+        }
+        if let Err(error) = self.0.engine.remove_transport(id) {
+            tracing::warn!(transport = id.0, %error, "cannot remove a transport from its shard");
+        }
+    }
+
+    pub(crate) fn start_dtls(
+        &self,
+        id: TransportId,
+        handshake: Handshake,
+    ) -> Result<Started, DtlsError> {
+        let engine = self.0.engine.clone();
+        let send = Arc::new(move |datagram: &[u8]| {
+            // DTLS repeats what is lost, and a transport that has gone needs nothing.
+            let _ = engine.send_datagram(id, datagram);
+        });
+        self.0.dtls.start(handshake, send)
+    }
+
+    /// The event thread.
+    fn hear(&self, mut events: Events) {
+        let mut reselect = Instant::now() + RESELECT_EVERY;
+        let mut stopped = 0;
+        while stopped < self.0.engine.reports().len() {
+            if let Some(event) = events.recv_deadline(Instant::now() + EVENT_WAIT) {
+                stopped += usize::from(matches!(event, Event::ShardStopped(..)));
+                self.handle(event);
+            }
+            if Instant::now() >= reselect {
+                self.reselect();
+                reselect = Instant::now() + RESELECT_EVERY;
+            }
+        }
+    }
+
+    fn handle(&self, event: Event) {
+        match event {
+            Event::Dtls(id, packet) => {
+                if let Some(transport) = self.transport(id) {
+                    transport.dtls_datagram(packet.bytes());
+                }
+            }
+            Event::Stun {
+                shard,
+                source,
+                packet,
+                ..
+            } => {
+                if let Some(answer) = slow_stun::answer(packet.bytes()) {
+                    let _ = self.0.engine.send_to(shard, source, &answer);
+                }
+            }
+            Event::AddressSelected(id, address) => {
+                if let Some(transport) = self.transport(id) {
+                    transport.address_selected(address);
+                }
+            }
+            Event::ConsentExpired(id) => {
+                if let Some(transport) = self.transport(id) {
+                    transport.close_for(CloseReason::ConsentExpired);
+                }
+            }
+            Event::RenditionActive(id, _) => self.set_active(id, true),
+            Event::RenditionInactive(id) => self.set_active(id, false),
+            Event::Bye(transport, rendition) => {
+                tracing::debug!(transport = transport.0, rendition = rendition.0, "RTCP BYE");
+            }
+            Event::ShardStopped(shard, None) => tracing::info!(shard = shard.0, "shard stopped"),
+            Event::ShardStopped(shard, Some(error)) => {
+                tracing::error!(shard = shard.0, %error, "shard failed; its peers are cut off");
+            }
+        }
+    }
+
+    fn set_active(&self, id: RenditionId, active: bool) {
+        let track = lock(&self.0.renditions).get(&id).cloned();
+        let Some(track) = track else { return };
+        let encoding = track
+            .encodings()
+            .iter()
+            .find(|encoding| encoding.rendition() == id);
+        if let Some(encoding) = encoding {
+            encoding.set_active(active);
+        }
+        if track.encodings().len() > 1 {
+            self.reselect();
+        }
+    }
+
+    /// Lets every viewer of a simulcast track have the encoding that is best now.
+    fn reselect(&self) {
+        let simulcast = |track: &Arc<IncomingTrack>| track.encodings().len() > 1;
+        if !lock(&self.0.renditions).values().any(simulcast) {
+            return;
+        }
+        for transport in self.transports() {
+            for track in transport.outgoing().tracks() {
+                if track.attached_to().is_some_and(|track| simulcast(&track))
+                    && let Err(error) = track.reselect()
+                {
+                    tracing::debug!(track = track.id().0, %error, "cannot change the encoding");
+                }
+            }
+        }
+    }
+}
+
+fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    // The system's random source does not fail once it is seeded; a process without one could
+    // offer no security at all.
+    rand::fill(&mut bytes).expect("the system has a random source");
+    u64::from_le_bytes(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

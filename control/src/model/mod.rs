@@ -1,0 +1,25 @@
+//! The object model: what a media server is made of, under the names Medooze gave the parts.
+//!
+//! A [`MediaServer`] runs the data plane and has [`Endpoint`]s; an endpoint makes a [`Transport`]
+//! from a peer's offer; a transport holds the [`IncomingStream`] the peer shares or the
+//! [`OutgoingStream`] it watches, each with tracks. `outgoing.attach_to(&incoming)` connects them,
+//! on whatever shards they are, and a [`Transponder`] chooses among simulcast encodings. WHIP,
+//! WHEP and the admin socket are doors onto this model; it knows none of them and can be used
+//! without.
+//!
+//! No object here touches media: they own the names and the tables, the shards own the packets.
+
+mod endpoint;
+mod incoming;
+mod media_server;
+mod outgoing;
+mod slow_stun;
+mod transponder;
+mod transport;
+
+pub use endpoint::{Endpoint, OfferError};
+pub use incoming::{Encoding, IncomingStream, IncomingTrack};
+pub use media_server::{MediaServer, MediaServerConfig, MediaServerError};
+pub use outgoing::{AttachError, OutgoingStream, OutgoingTrack};
+pub use transponder::{Selection, Transponder};
+pub use transport::{CloseReason, Transport, TransportInfo, TransportKind, TransportState};

@@ -1,0 +1,254 @@
+//! What a peer watches: an [`OutgoingStream`] whose tracks are attached to incoming ones, now to
+//! these, now to those, while the peer's connection stays as it is.
+
+use std::sync::{Arc, Mutex};
+
+use fanmill_engine::command::{OutgoingPayload, OutgoingTrackSpec, PayloadMap};
+use fanmill_engine::counters::OutgoingCounters;
+use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
+use fanmill_engine::{Engine, EngineError};
+
+use crate::model::incoming::{Encoding, IncomingStream, IncomingTrack};
+use crate::model::media_server::Names;
+use crate::model::transponder::Transponder;
+use crate::model::transport::extension_map;
+use crate::sdp::{CodecParameters, MediaKind, Negotiated, NegotiatedMedia, best_match};
+
+/// Why a track could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// Audio cannot be shown on a video track.
+    #[error("an incoming {incoming} track cannot be attached to an outgoing {outgoing} track")]
+    Kind {
+        /// What comes in.
+        incoming: MediaKind,
+        /// What goes out.
+        outgoing: MediaKind,
+    },
+    /// The viewer cannot decode any of what the publisher may send.
+    #[error("the viewer negotiated none of the publisher's codecs ({0})")]
+    NoCommonCodec(String),
+    /// One side has gone.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// All that one peer watches.
+#[derive(Debug, Clone)]
+pub struct OutgoingStream {
+    tracks: Vec<Arc<OutgoingTrack>>,
+}
+
+/// A media section that a peer watches.
+pub struct OutgoingTrack {
+    engine: Engine,
+    id: OutgoingTrackId,
+    kind: MediaKind,
+    mid: String,
+    codecs: Vec<CodecParameters>,
+    counters: Arc<OutgoingCounters>,
+    transponder: Transponder,
+    attached: Mutex<Option<Attached>>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    track: Arc<IncomingTrack>,
+    rendition: RenditionId,
+}
+
+impl std::fmt::Debug for OutgoingTrack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutgoingTrack")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OutgoingStream {
+    /// The tracks that a viewer's offer came to.
+    pub(crate) fn new(negotiated: &Negotiated, names: &Names, engine: &Engine) -> Self {
+        let active = negotiated.media.iter().filter(|media| media.is_active());
+        let track = |media| Arc::new(OutgoingTrack::new(media, names, engine.clone()));
+        Self {
+            tracks: active.map(track).collect(),
+        }
+    }
+
+    /// A stream without tracks.
+    pub(crate) fn empty() -> Self {
+        Self { tracks: Vec::new() }
+    }
+
+    /// Its tracks in the order of the offer.
+    pub fn tracks(&self) -> &[Arc<OutgoingTrack>] {
+        &self.tracks
+    }
+
+    /// Shows a stream: its first audio on our first audio track, its second on our second, and so
+    /// for video. Tracks left over show nothing.
+    ///
+    /// # Errors
+    /// The first track's that could not be attached; the others are attached all the same.
+    pub fn attach_to(&self, incoming: &IncomingStream) -> Result<(), AttachError> {
+        let mut result = Ok(());
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let tracks = self.tracks.iter().filter(|track| track.kind == kind);
+            for (index, track) in tracks.enumerate() {
+                let done = match incoming.track(kind, index) {
+                    Some(incoming) => track.attach_to(incoming),
+                    None => track.detach().map_err(AttachError::from),
+                };
+                result = result.and(done);
+            }
+        }
+        result
+    }
+
+    /// Shows nothing any more; the peer stays connected.
+    ///
+    /// # Errors
+    /// When the peer has gone.
+    pub fn detach(&self) -> Result<(), EngineError> {
+        self.tracks.iter().try_for_each(|track| track.detach())
+    }
+}
+
+impl OutgoingTrack {
+    fn new(media: &NegotiatedMedia, names: &Names, engine: Engine) -> Self {
+        Self {
+            engine,
+            id: OutgoingTrackId(names.next()),
+            kind: media.kind,
+            mid: media.mid.clone().unwrap_or_default(),
+            codecs: media.codecs.clone(),
+            counters: Arc::default(),
+            transponder: Transponder::default(),
+            attached: Mutex::new(None),
+        }
+    }
+
+    /// How the engine shall know it; `None` where nothing is sent.
+    pub(crate) fn spec(&self, media: &NegotiatedMedia) -> Option<OutgoingTrackSpec> {
+        let local = media.local.as_ref()?;
+        Some(OutgoingTrackSpec {
+            id: self.id,
+            mid: self.mid.clone(),
+            ssrc: local.ssrc,
+            rtx_ssrc: local.rtx_ssrc.unwrap_or_default(),
+            extensions: extension_map(media),
+            allow_two_byte: media.extmap_allow_mixed,
+            counters: Arc::clone(&self.counters),
+        })
+    }
+
+    /// Its name in the engine.
+    pub fn id(&self) -> OutgoingTrackId {
+        self.id
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    /// Its identification in the viewer's session (RFC 9143).
+    pub fn mid(&self) -> &str {
+        &self.mid
+    }
+
+    /// What the engine counts of it.
+    pub fn counters(&self) -> &OutgoingCounters {
+        &self.counters
+    }
+
+    /// Chooses the encoding the viewer gets; takes effect with [`OutgoingTrack::reselect`].
+    pub fn transponder(&self) -> &Transponder {
+        &self.transponder
+    }
+
+    /// The track it shows.
+    pub fn attached_to(&self) -> Option<Arc<IncomingTrack>> {
+        self.attached()
+            .as_ref()
+            .map(|attached| Arc::clone(&attached.track))
+    }
+
+    /// Shows a track, beginning with its next keyframe if it is video.
+    ///
+    /// # Errors
+    /// [`AttachError`]; the track then shows what it showed before.
+    pub fn attach_to(&self, incoming: &Arc<IncomingTrack>) -> Result<(), AttachError> {
+        if self.kind != incoming.kind() {
+            return Err(AttachError::Kind {
+                incoming: incoming.kind(),
+                outgoing: self.kind,
+            });
+        }
+        let encoding = self.transponder.choose(incoming);
+        self.show(incoming, encoding)
+    }
+
+    /// Changes to the encoding the transponder wants now, if it is another.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn reselect(&self) -> Result<(), AttachError> {
+        let Some(track) = self.attached_to() else {
+            return Ok(());
+        };
+        let encoding = self.transponder.choose(&track);
+        let current = self.attached().as_ref().map(|attached| attached.rendition);
+        if current == Some(encoding.rendition()) {
+            return Ok(());
+        }
+        self.show(&track, encoding)
+    }
+
+    fn show(&self, track: &Arc<IncomingTrack>, encoding: &Encoding) -> Result<(), AttachError> {
+        let payloads = self.payload_map(track.codecs());
+        if payloads.iter().all(Option::is_none) {
+            let names: Vec<_> = track
+                .codecs()
+                .iter()
+                .map(|c| c.codec.encoding_name())
+                .collect();
+            return Err(AttachError::NoCommonCodec(names.join(", ")));
+        }
+        let mut attached = self.attached();
+        self.engine
+            .attach(self.id, encoding.rendition(), payloads)?;
+        *attached = Some(Attached {
+            track: Arc::clone(track),
+            rendition: encoding.rendition(),
+        });
+        Ok(())
+    }
+
+    /// Shows nothing any more.
+    ///
+    /// # Errors
+    /// When the peer has gone.
+    pub fn detach(&self) -> Result<(), EngineError> {
+        self.attached().take();
+        self.engine.detach(self.id)
+    }
+
+    fn payload_map(&self, published: &[CodecParameters]) -> PayloadMap {
+        let matching = |published| {
+            let codec = &self.codecs[best_match(published, &self.codecs)?];
+            Some(OutgoingPayload {
+                payload_type: codec.payload_type,
+                rtx_payload_type: codec.rtx_payload_type,
+            })
+        };
+        published.iter().map(matching).collect()
+    }
+
+    fn attached(&self) -> std::sync::MutexGuard<'_, Option<Attached>> {
+        self.attached
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
