@@ -8,3 +8,4 @@ pub mod dtls;
 pub mod log;
 pub mod model;
 pub mod sdp;
+pub mod web;
