@@ -2,9 +2,11 @@
 //! doors (WHIP, WHEP, admin socket) that lead into them.
 
 pub mod admin;
+pub mod broadcast;
 pub mod cli;
 pub mod config;
 pub mod dtls;
+pub mod http;
 pub mod log;
 pub mod model;
 pub mod sdp;

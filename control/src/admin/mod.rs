@@ -15,6 +15,7 @@
 //! - After the end of input, requests already read are answered, then the connection is closed.
 //! - Lines with a `method` and without an `id`, from the server, are notifications.
 
+mod broadcast;
 mod client;
 mod connection;
 mod methods;
@@ -24,6 +25,7 @@ mod server;
 mod socket;
 mod standard;
 
+pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
 pub use connection::{Caller, Notifier, NotifyError};
 pub use methods::{MethodInfo, Methods};

@@ -1,16 +1,26 @@
 //! `fanmill serve`: starts the parts of the server in order, and stops them in reverse.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use fanmill_engine::{EngineConfig, ShardReport};
+use tokio::net::TcpListener;
 
 use super::ServeArgs;
 use super::shutdown::Shutdown;
-use crate::admin::{AdminError, AdminServer, Methods, add_log_methods};
+use crate::admin::{AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods};
+use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
+use crate::http;
 use crate::log::{self, LogControl, LogError};
+use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 
-/// How long running admin requests may hold up the end.
-const DRAIN: Duration = Duration::from_secs(3);
+/// How long saying goodbye to all peers may take.
+const FAREWELL: Duration = Duration::from_millis(1200);
+
+/// How long running admin requests may hold up the end after that.
+const DRAIN: Duration = Duration::from_millis(500);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +48,17 @@ pub enum ServeError {
     /// The admin socket could not be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The HTTP address could not be had.
+    #[error("cannot listen for HTTP on {address}: {source}; is another server running there?")]
+    Http {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The media server did not start.
+    #[error(transparent)]
+    Media(#[from] MediaServerError),
     /// The control plane's threads or signal handlers could not be made.
     #[error("cannot start the control plane: {0}; check the limits on threads and open files")]
     Runtime(#[source] io::Error),
@@ -60,19 +81,96 @@ pub fn run(args: ServeArgs) -> Result<(), ServeError> {
 
 async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let shutdown = Shutdown::on_signals().map_err(ServeError::Runtime)?;
+    let listener = TcpListener::bind(config.http)
+        .await
+        .map_err(|source| ServeError::Http {
+            address: config.http,
+            source,
+        })?;
+    let server = MediaServer::start(media_config(&config))?;
+    server.shard_reports().iter().for_each(report_shard);
+    let limits = BroadcastLimits {
+        max_streams: config.max_streams,
+        max_viewers_per_stream: config.max_viewers_per_stream,
+    };
+    let broadcast = Broadcast::new(server.clone(), limits);
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
-
-    // First of all sockets: a second server on the same admin socket stops here.
+    add_broadcast_methods(&mut methods, &broadcast);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
+    let router = http::router(broadcast, &config.ice_server);
+    let http = axum::serve(listener, router);
+    let http = tokio::spawn(
+        http.with_graceful_shutdown(shutdown.token().cancelled_owned())
+            .into_future(),
+    );
+    tracing::info!("ready: open http://{}/", config.http);
+
     shutdown.begun().await;
+    server.terminate(FAREWELL).await;
+    http.abort();
     if tokio::time::timeout(DRAIN, &mut admin).await.is_err() {
         tracing::warn!("admin requests were still running; abandoned");
         admin.abort();
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Socket buffers asked for: 100 ms at 1.3 Gbit/s.
+const SOCKET_BUFFER_BYTES: usize = 16 << 20;
+
+fn media_config(config: &Config) -> MediaServerConfig {
+    MediaServerConfig {
+        engine: EngineConfig {
+            address: config.udp_ip,
+            base_port: config.udp_port,
+            shards: config.shards,
+            receive_buffer_bytes: SOCKET_BUFFER_BYTES,
+            send_buffer_bytes: SOCKET_BUFFER_BYTES,
+            seed: std::process::id().into(),
+        },
+        public_ips: config.public_ip.clone(),
+        consent_timeout: Duration::from_secs(config.consent_timeout_s),
+        max_transports: config.max_transports,
+        publish_bitrate_max_bps: config.publish_bitrate_max_bps,
+        dtls: crate::dtls::Limits::default(),
+    }
+}
+
+/// Says what a shard got, and warns of what it did not.
+fn report_shard(report: &ShardReport) {
+    let grants = &report.grants;
+    let missing = grants
+        .features()
+        .into_iter()
+        .filter(|(_, granted)| !granted);
+    let missing: Vec<_> = missing.map(|(name, _)| name).collect();
+    tracing::info!(
+        shard = report.shard.0,
+        core = report.core,
+        address = %grants.local_address,
+        kernel = grants.kernel_release,
+        receive_buffer_bytes = grants.receive_buffer.granted_bytes,
+        send_buffer_bytes = grants.send_buffer.granted_bytes,
+        "shard started"
+    );
+    if !missing.is_empty() {
+        tracing::warn!(
+            shard = report.shard.0,
+            missing = missing.join(", "),
+            "not granted by the kernel"
+        );
+    }
+    if grants.receive_buffer.granted_bytes < grants.receive_buffer.asked_bytes {
+        tracing::warn!(
+            shard = report.shard.0,
+            asked_bytes = grants.receive_buffer.asked_bytes,
+            granted_bytes = grants.receive_buffer.granted_bytes,
+            "small receive buffer: bursts may be lost; raise net.core.rmem_max"
+        );
+    }
 }

@@ -33,6 +33,9 @@ pub struct Config {
     pub shards: usize,
     /// Addresses written into ICE candidates instead of `udp_ip`. Default: none (use `udp_ip`).
     pub public_ip: Vec<IpAddr>,
+    /// STUN and TURN servers that clients are told of in `Link` headers (RFC 9725 4.6). Default:
+    /// none.
+    pub ice_server: Vec<String>,
     /// Path of the admin socket. Default [`default_admin_path`].
     pub admin: PathBuf,
     /// Seconds without a fresh consent (RFC 7675) after which a transport is closed. Default 30.
@@ -57,6 +60,7 @@ impl Default for Config {
             udp_port: 7900,
             shards: std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_SHARDS)),
             public_ip: Vec::new(),
+            ice_server: Vec::new(),
             admin: default_admin_path(),
             consent_timeout_s: 30,
             max_transports: 100_000,

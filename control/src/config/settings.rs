@@ -32,6 +32,10 @@ pub struct Settings {
     /// containers; repeatable [default: the value of udp-ip]
     #[arg(long, value_name = "IP")]
     pub public_ip: Option<Vec<IpAddr>>,
+    /// STUN or TURN server that clients are told of, such as stun:stun.example.org:3478;
+    /// repeatable [default: none]
+    #[arg(long, value_name = "URI")]
+    pub ice_server: Option<Vec<String>>,
     /// Path of the admin socket [default: $XDG_RUNTIME_DIR/fanmill.sock, else
     /// /tmp/fanmill-UID.sock]
     #[arg(long, value_name = "PATH")]
@@ -89,6 +93,7 @@ impl Settings {
             udp_port: self.udp_port.or(lower.udp_port),
             shards: self.shards.or(lower.shards),
             public_ip: self.public_ip.or(lower.public_ip),
+            ice_server: self.ice_server.or(lower.ice_server),
             admin: self.admin.or(lower.admin),
             consent_timeout_s: self.consent_timeout_s.or(lower.consent_timeout_s),
             max_transports: self.max_transports.or(lower.max_transports),
@@ -108,6 +113,7 @@ impl Settings {
             udp_port: self.udp_port.unwrap_or(defaults.udp_port),
             shards: self.shards.unwrap_or(defaults.shards),
             public_ip: self.public_ip.unwrap_or(defaults.public_ip),
+            ice_server: self.ice_server.unwrap_or(defaults.ice_server),
             admin: self.admin.unwrap_or(defaults.admin),
             consent_timeout_s: self.consent_timeout_s.unwrap_or(defaults.consent_timeout_s),
             max_transports: self.max_transports.unwrap_or(defaults.max_transports),

@@ -60,6 +60,7 @@ impl Config {
         )?;
         self.check_ports()?;
         self.check_addresses()?;
+        self.check_ice_servers()?;
         self.check_admin()?;
         crate::log::parse(&self.log)
             .map(|_| ())
@@ -114,6 +115,21 @@ impl Config {
             self.check_public_ip(*ip)?;
             if self.public_ip[..index].contains(ip) {
                 return Err(invalid("public-ip", format!("{ip} is given twice")));
+            }
+        }
+        Ok(())
+    }
+
+    // RFC 9725 4.6: the target of the link is a STUN or TURN URI (RFC 7064, RFC 7065).
+    fn check_ice_servers(&self) -> Result<(), Invalid> {
+        let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+        for uri in &self.ice_server {
+            let known = schemes.iter().any(|scheme| uri.starts_with(scheme));
+            if !known || uri.contains(|c: char| c.is_control() || "<>\" ".contains(c)) {
+                return Err(invalid(
+                    "ice-server",
+                    format!("`{uri}` is no STUN or TURN URI, such as stun:stun.example.org:3478"),
+                ));
             }
         }
         Ok(())
