@@ -85,6 +85,17 @@ pub enum SdpError {
         /// Names of the offered codecs by kind of medium.
         offered: String,
     },
+    /// Every m-section the client wants has a transport protocol other than DTLS-SRTP.
+    #[error(
+        "{media} uses {proto}, which is not accepted; offer UDP/TLS/RTP/SAVPF, media over \
+         DTLS-SRTP (RFC 8829 5.1.2)"
+    )]
+    UnsupportedProtocol {
+        /// The m-section.
+        media: String,
+        /// Its transport protocol.
+        proto: String,
+    },
     /// An m-section has no ICE credentials of its own and inherits none.
     #[error("{media} has no a=ice-ufrag and a=ice-pwd; the server needs both (RFC 8839)")]
     MissingIceCredentials {

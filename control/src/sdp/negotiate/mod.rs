@@ -352,35 +352,47 @@ fn take_track(kind: MediaKind, role: Role, taken: &mut TrackLimits) -> Option<us
 
 /// Why no m-section is left that the client wants.
 fn nothing_left(offer: &Offer, role: Role, rejected: &[RejectedMedia]) -> SdpError {
-    let mut offered = String::new();
-    for media in offer.media.iter().filter(|media| is_wanted(media, role)) {
-        let is_uncommon = rejected.iter().any(|rejected| {
-            rejected.index == media.index && rejected.reason == RejectReason::NoCommonCodec
-        });
-        if !is_uncommon {
-            continue;
-        }
-        let mut names: Vec<&str> = media
-            .codecs
+    let reason = |media: &OfferedMedia| {
+        rejected
             .iter()
-            .map(|codec| codec.encoding_name.as_str())
-            .collect();
-        names.dedup();
-        if !offered.is_empty() {
-            offered.push_str("; ");
-        }
-        let list = if names.is_empty() {
-            "nothing".to_owned()
-        } else {
-            names.join(", ")
+            .find(|other| other.index == media.index)
+            .map(|other| other.reason)
+    };
+    let mut wanted = offer.media.iter().filter(|media| is_wanted(media, role));
+    let uncommon: Vec<String> = wanted
+        .clone()
+        .filter(|media| reason(media) == Some(RejectReason::NoCommonCodec))
+        .map(list_codecs)
+        .collect();
+    if !uncommon.is_empty() {
+        return SdpError::NoCommonCodec {
+            offered: quote(&uncommon.join("; ")),
         };
-        offered.push_str(&format!("{} for {}", list, media.kind));
+    }
+    if let Some(media) = wanted.find(|media| reason(media) == Some(RejectReason::Protocol)) {
+        let proto = quote(&media.proto);
+        return SdpError::UnsupportedProtocol {
+            media: media.describe(),
+            proto,
+        };
     }
     match role {
-        _ if !offered.is_empty() => SdpError::NoCommonCodec {
-            offered: quote(&offered),
-        },
         Role::Publisher => SdpError::NothingSent,
         Role::Viewer(_) => SdpError::NothingReceived,
     }
+}
+
+fn list_codecs(media: &OfferedMedia) -> String {
+    let mut names: Vec<&str> = media
+        .codecs
+        .iter()
+        .map(|codec| codec.encoding_name.as_str())
+        .collect();
+    names.dedup();
+    let names = if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    };
+    format!("{names} for {}", media.kind)
 }
