@@ -1,6 +1,6 @@
 //! The bounds on what one session description may hold. Real offers stay far below each of them
-//! (the largest known one is 14 KB with 23 formats in an m-section); an offer beyond is refused with
-//! [`super::SdpError::TooLarge`] or [`super::SdpError::TooMany`] before it costs anything.
+//! (the largest known one is 8 KB with 34 formats in an m-section); an offer beyond is refused
+//! with [`super::SdpError::TooLarge`] or [`super::SdpError::TooMany`] before it costs anything.
 
 /// Bytes of an offer or of an ICE fragment.
 pub const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;

@@ -200,8 +200,8 @@ pub(super) fn simulcast_layers(
     layers
 }
 
-/// Bundled m-sections share one space of extension identifiers (RFC 9143 9.2): an identifier that an
-/// earlier m-section uses otherwise is given up in the later one.
+/// Bundled m-sections share one space of extension identifiers (RFC 9143 9.2): an identifier that
+/// an earlier m-section uses otherwise is given up in the later one.
 pub(super) fn drop_conflicting_extensions(media: &mut [NegotiatedMedia]) {
     let mut used: Vec<(u8, HeaderExtension)> = Vec::new();
     for section in media {
