@@ -94,8 +94,8 @@ impl Rendition {
         self.clock = None;
         self.arrival_clock = None;
         self.waiting = self.viewers.len();
-        if self.spec.video && self.waiting > 0 {
-            self.keyframes.want();
+        if self.waiting > 0 {
+            self.want_keyframe();
         }
     }
 
@@ -131,11 +131,15 @@ impl Rendition {
         viewer.layout = self.layout(key);
         viewer.waiting = true;
         self.waiting += 1;
+        self.viewers.push(viewer);
+        self.viewers.len() - 1
+    }
+
+    /// A viewer is ready for a picture.
+    pub(crate) fn want_keyframe(&mut self) {
         if self.spec.video {
             self.keyframes.want();
         }
-        self.viewers.push(viewer);
-        self.viewers.len() - 1
     }
 
     /// Ends a subscription. The last viewer takes its place: the caller must note that.
@@ -206,8 +210,8 @@ impl Rendition {
         sent
     }
 
-    /// Lets waiting viewers begin with the first packet of the burst that can start them, and
-    /// gives them what followed it but came earlier, out of order.
+    /// Lets waiting viewers that have their keys begin with the first packet of the burst that can
+    /// start them, and gives them what followed it but came earlier, out of order.
     fn start_waiting<T: Tx>(&mut self, peers: &mut [Peer], tx: &mut T, sent: &mut Sent) {
         let start = self.burst.iter().find(|packet| packet.info.keyframe_start);
         let Some(first) = start.map(|packet| packet.info) else {
@@ -222,7 +226,8 @@ impl Rendition {
             .collect();
         for place in 0..self.viewers.len() {
             let viewer = &mut self.viewers[place];
-            if !viewer.waiting {
+            let peer = peers.get(viewer.peer as usize);
+            if !viewer.waiting || peer.is_none_or(|peer| peer.sealer.is_none()) {
                 continue;
             }
             viewer.start(&first, clock_rate);

@@ -5,7 +5,7 @@ use crate::command::{EncodingSpec, IncomingCodec};
 use crate::counters::DropReason;
 use crate::ids::ShardId;
 use crate::limits::INACTIVE_AFTER_US;
-use crate::packet::codec::{Resolution, is_keyframe_start, resolution};
+use crate::packet::codec::{MediaKind, Resolution, is_keyframe_start, resolution};
 use crate::packet::loss::{NackTracker, ReceptionStatistics};
 use crate::packet::rtcp::{ReportBlock, SenderInfo};
 use crate::packet::rtp::SequenceExtender;
@@ -120,7 +120,7 @@ impl Source {
         slot.info.arrival_us = received.now_us;
         slot.info.codec = received.codec;
         slot.info.keyframe_start = is_keyframe_start(codec.codec, slot.payload());
-        if slot.info.keyframe_start {
+        if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
             self.keyframe(codec, slot);
         }
         self.tally.packets += 1;

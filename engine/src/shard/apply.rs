@@ -94,6 +94,18 @@ impl Core {
         let rtcp = RtcpSession::new(keys.profile, &keys.local, &keys.remote).ok()?;
         transport.incoming = Some(Incoming { opener, rtcp });
         self.peers[place as usize].sealer = Some(Sealer::new(keys.profile, &keys.local).ok()?);
+        let outgoing = self.transports.get(place)?.outgoing.clone();
+        for track in outgoing {
+            let attachment = self
+                .outgoing
+                .get(track)
+                .map(|outgoing| &outgoing.attachment);
+            if let Some(Attachment::Attached { rendition, .. }) = attachment
+                && let Some(rendition) = self.renditions.get_mut(*rendition)
+            {
+                rendition.want_keyframe();
+            }
+        }
         Some(())
     }
 
@@ -305,6 +317,14 @@ impl Core {
         else {
             return None;
         };
+        // Without keys nothing can be shown yet: the wish comes with them.
+        if self
+            .peers
+            .get(viewer.peer as usize)
+            .is_some_and(|peer| peer.sealer.is_some())
+        {
+            rendition.want_keyframe();
+        }
         let place = rendition.add_viewer(*viewer, key);
         outgoing.attachment = Attachment::Attached {
             rendition: rendition_place,
