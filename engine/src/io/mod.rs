@@ -67,6 +67,9 @@ pub trait Tx {
     /// `segment_bytes` they are a train: segments of that size, the last one possibly shorter.
     fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>);
 
+    /// Whether trains are cut up by the kernel or the device, so that it pays to form them.
+    fn segmentation(&self) -> bool;
+
     /// Sends all that was committed, and returns when the buffer may be reused.
     fn flush(&mut self);
 }

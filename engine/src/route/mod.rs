@@ -15,4 +15,5 @@ pub(crate) mod remb;
 pub(crate) mod rendition;
 pub(crate) mod source;
 pub(crate) mod store;
+pub(crate) mod train;
 pub(crate) mod viewer;

@@ -2,14 +2,11 @@
 //! the packets are grouped into trains. A viewer then only patches its own numbers in.
 
 use crate::command::PayloadMap;
-use crate::io::{MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS};
+use crate::limits::SLOT_BYTES;
 use crate::packet::extension::{ExtensionMap, abs_send_time};
 use crate::packet::header::{self, Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Target};
 use crate::pool::Packet;
-use crate::srtp::Profile;
-
-/// The most that sealing adds to a packet.
-const MAX_TAG_LEN: usize = Profile::AeadAes128Gcm.tag_len();
+use crate::route::train::Train;
 
 /// Everything two viewers must have in common to share headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +25,9 @@ pub(crate) struct Layout {
     pub(crate) users: u32,
     headers: Vec<u8>,
     planned: Vec<Planned>,
-    runs: Vec<Run>,
+    trains: Vec<Train>,
+    /// Payloads that were padded.
+    padded: Vec<u8>,
     lowest_index: u64,
 }
 
@@ -40,18 +39,8 @@ pub(crate) struct Planned {
     header_start: usize,
     template: HeaderTemplate,
     plain_len: usize,
-}
-
-/// Consecutive packets that leave as one send.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Run {
-    /// Place in the plan of its first packet.
-    pub(crate) first: usize,
-    pub(crate) count: usize,
-    /// Bytes of all its packets before sealing.
-    pub(crate) plain_bytes: usize,
-    /// Bytes before sealing of each packet but the last.
-    pub(crate) segment_plain_bytes: usize,
+    /// Where its padded payload is, if it has one.
+    padded_start: Option<usize>,
 }
 
 impl Layout {
@@ -62,23 +51,28 @@ impl Layout {
             users: 0,
             headers: Vec::with_capacity(packets * MAX_TEMPLATE_BYTES),
             planned: Vec::with_capacity(packets),
-            runs: Vec::with_capacity(packets),
+            trains: Vec::with_capacity(packets),
+            padded: Vec::with_capacity(packets * SLOT_BYTES),
             lowest_index: u64::MAX,
         }
     }
 
-    /// Builds the headers of a burst and groups it.
-    pub(crate) fn prepare(&mut self, burst: &[Packet]) {
+    /// Builds the headers of a burst and groups it; with `may_pad`, equalising sizes.
+    pub(crate) fn prepare(&mut self, burst: &[Packet], may_pad: bool) {
         self.headers.clear();
         self.planned.clear();
-        self.runs.clear();
+        self.trains.clear();
+        self.padded.clear();
         self.lowest_index = u64::MAX;
         for (position, packet) in burst.iter().enumerate() {
-            self.plan(position, packet);
+            self.plan(position, packet, may_pad);
+        }
+        for train in 0..self.trains.len() {
+            self.pad(self.trains[train], burst);
         }
     }
 
-    fn plan(&mut self, position: usize, packet: &Packet) {
+    fn plan(&mut self, position: usize, packet: &Packet, may_pad: bool) {
         let start = self.headers.len();
         self.headers.resize(start + MAX_TEMPLATE_BYTES, 0);
         let built = self.key.build_header(packet, &mut self.headers[start..]);
@@ -93,15 +87,36 @@ impl Layout {
             header_start: start,
             template,
             plain_len,
+            padded_start: None,
         };
         self.lowest_index = self.lowest_index.min(packet.info.index);
         self.planned.push(entry);
         let extended = self
-            .runs
+            .trains
             .last_mut()
-            .is_some_and(|run| run.extend(plain_len));
+            .is_some_and(|train| train.extend(plain_len, may_pad));
         if !extended {
-            self.runs.push(Run::new(self.planned.len() - 1, plain_len));
+            self.trains
+                .push(Train::new(self.planned.len() - 1, plain_len));
+        }
+    }
+
+    /// Pads the packets of a train that need it, on a copy: the slots are shared.
+    fn pad(&mut self, train: Train, burst: &[Packet]) {
+        for place in train.first..train.first + train.count {
+            let planned = &mut self.planned[place];
+            let padding = train.padding(place, planned.plain_len);
+            if padding == 0 {
+                continue;
+            }
+            planned.padded_start = Some(self.padded.len());
+            planned.plain_len += padding;
+            // RFC 3550 5.1: the P bit, and the count as the last byte of the padding.
+            self.headers[planned.header_start] |= 0x20;
+            self.padded
+                .extend_from_slice(burst[planned.packet].payload());
+            self.padded.resize(self.padded.len() + padding - 1, 0);
+            self.padded.push(padding as u8);
         }
     }
 
@@ -111,8 +126,8 @@ impl Layout {
     }
 
     /// The trains of the burst.
-    pub(crate) fn runs(&self) -> &[Run] {
-        &self.runs
+    pub(crate) fn trains(&self) -> &[Train] {
+        &self.trains
     }
 
     /// One packet of a train, by its place in the plan.
@@ -120,22 +135,25 @@ impl Layout {
         self.planned[place]
     }
 
-    /// A packet's header with one viewer's numbers in it.
-    pub(crate) fn header(
-        &mut self,
+    /// A packet's header with one viewer's numbers in it, and its payload.
+    pub(crate) fn parts<'a>(
+        &'a mut self,
         planned: &Planned,
-        index: u64,
-        timestamp: u32,
-        ssrc: u32,
+        packet: &'a Packet,
+        (index, timestamp, ssrc): (u64, u32, u32),
         next_transport_cc: &mut u16,
-    ) -> &[u8] {
+    ) -> (&'a [u8], &'a [u8]) {
         let header = &mut self.headers[planned.header_start..][..planned.template.len];
         header::patch(header, index as u16, timestamp, ssrc);
         if let Some(offset) = planned.template.transport_cc_offset {
             header::patch_transport_cc(header, offset, *next_transport_cc);
             *next_transport_cc = next_transport_cc.wrapping_add(1);
         }
-        header
+        let payload = match planned.padded_start {
+            Some(start) => &self.padded[start..][..planned.plain_len - header.len()],
+            None => packet.payload(),
+        };
+        (header, payload)
     }
 }
 
@@ -147,6 +165,15 @@ impl Planned {
 }
 
 impl LayoutKey {
+    /// Whether packets may be padded under this layout. Without RTX a packet is resent as it was
+    /// first sent, which must not depend on the burst it was in.
+    pub(crate) fn may_pad(&self) -> bool {
+        self.payloads
+            .iter()
+            .flatten()
+            .all(|payload| payload.rtx_payload_type.is_some())
+    }
+
     /// The header of a packet for viewers of this layout, or `None` if they cannot decode it.
     pub(crate) fn build_header(&self, packet: &Packet, out: &mut [u8]) -> Option<HeaderTemplate> {
         let payload = (*self.payloads.get(usize::from(packet.info.codec))?)?;
@@ -185,64 +212,5 @@ impl LayoutKey {
             &target,
         )
         .ok()
-    }
-}
-
-impl Run {
-    fn new(first: usize, plain_len: usize) -> Self {
-        Self {
-            first,
-            count: 1,
-            plain_bytes: plain_len,
-            segment_plain_bytes: plain_len,
-        }
-    }
-
-    /// Takes one more packet if it fits the train: every segment but the last is of one size, and
-    /// the last is not longer.
-    fn extend(&mut self, plain_len: usize) -> bool {
-        let closed = self.plain_bytes != self.count * self.segment_plain_bytes;
-        let sealed = self.plain_bytes + plain_len + (self.count + 1) * MAX_TAG_LEN;
-        if closed
-            || plain_len > self.segment_plain_bytes
-            || self.count == MAX_TRAIN_SEGMENTS
-            || sealed > MAX_TRAIN_BYTES
-        {
-            return false;
-        }
-        self.count += 1;
-        self.plain_bytes += plain_len;
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn grouped(sizes: &[usize]) -> Vec<usize> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (position, size) in sizes.iter().enumerate() {
-            if !runs.last_mut().is_some_and(|run| run.extend(*size)) {
-                runs.push(Run::new(position, *size));
-            }
-        }
-        runs.iter().map(|run| run.count).collect()
-    }
-
-    #[test]
-    fn a_train_is_equal_segments_and_one_shorter_at_the_end() {
-        assert_eq!(grouped(&[1200, 1200, 700, 1200]), [3, 1]);
-        assert_eq!(grouped(&[700, 1200, 1200]), [1, 2]);
-        assert_eq!(grouped(&[1199, 1200, 1199]), [1, 2]);
-        assert_eq!(grouped(&[]), []);
-    }
-
-    #[test]
-    fn a_train_ends_at_what_the_kernel_takes() {
-        assert_eq!(grouped(&[100; 70]), [MAX_TRAIN_SEGMENTS, 6]);
-        let most = grouped(&[1400; 60])[0];
-        assert!(most * (1400 + MAX_TAG_LEN) <= MAX_TRAIN_BYTES);
-        assert!((most + 1) * (1400 + MAX_TAG_LEN) > MAX_TRAIN_BYTES);
     }
 }

@@ -9,8 +9,9 @@ use crate::packet::header;
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
 use crate::route::keyframe::KeyframeRequests;
-use crate::route::plan::{Layout, LayoutKey, Planned, Run};
+use crate::route::plan::{Layout, LayoutKey, Planned};
 use crate::route::store::PacketStore;
+use crate::route::train::Train;
 use crate::route::viewer::Viewer;
 use crate::shard::peer::Peer;
 
@@ -178,6 +179,7 @@ impl Rendition {
         if self.waiting > 0 {
             self.start_waiting(peers, tx, &mut sent);
         }
+        let segmentation = tx.segmentation();
         let Self {
             layouts,
             viewers,
@@ -185,7 +187,8 @@ impl Rendition {
             ..
         } = self;
         for layout in layouts.iter_mut().filter(|layout| layout.users > 0) {
-            layout.prepare(burst);
+            let may_pad = segmentation && layout.key.may_pad();
+            layout.prepare(burst, may_pad);
         }
         for viewer in viewers {
             let layout = &mut layouts[viewer.layout as usize];
@@ -204,7 +207,7 @@ impl Rendition {
                 tx,
                 sent: &mut sent,
             };
-            sweep.all_runs();
+            sweep.all_trains();
         }
         burst.clear();
         sent
@@ -266,7 +269,7 @@ impl Rendition {
             tx,
             sent,
         }
-        .all_runs();
+        .all_trains();
     }
 
     /// Sends a packet again as RFC 4588 has it, under this SSRC and index; `None` if the viewer
@@ -314,8 +317,8 @@ struct SinglePlan(Layout);
 impl SinglePlan {
     fn of(key: &LayoutKey, packet: &Packet) -> Option<Self> {
         let mut layout = Layout::new(key.clone(), 1);
-        layout.prepare(std::slice::from_ref(packet));
-        (!layout.runs().is_empty()).then_some(Self(layout))
+        layout.prepare(std::slice::from_ref(packet), false);
+        (!layout.trains().is_empty()).then_some(Self(layout))
     }
 }
 
@@ -330,26 +333,26 @@ struct Sweep<'a, T: Tx> {
 }
 
 impl<T: Tx> Sweep<'_, T> {
-    fn all_runs(&mut self) {
-        let planned: usize = self.layout.runs().iter().map(|run| run.count).sum();
+    fn all_trains(&mut self) {
+        let planned: usize = self.layout.trains().iter().map(|train| train.count).sum();
         self.viewer.codec_mismatch += (self.burst.len() - planned) as u64;
         let whole = self.viewer.wants(self.layout.lowest_index());
-        for place in 0..self.layout.runs().len() {
-            let run = self.layout.runs()[place];
+        for place in 0..self.layout.trains().len() {
+            let train = self.layout.trains()[place];
             if whole {
-                self.train(run);
+                self.train(train);
             } else {
-                self.singly(run);
+                self.singly(train);
             }
         }
     }
 
-    /// The packets of a run back to back, as one send.
-    fn train(&mut self, run: Run) {
+    /// The packets of a train back to back, as one send.
+    fn train(&mut self, train: Train) {
         let overhead = self.peer.overhead();
-        let mut stretch = self.tx.reserve(run.plain_bytes + run.count * overhead);
+        let mut stretch = self.tx.reserve(train.bytes() + train.count * overhead);
         let mut len = 0;
-        for place in run.first..run.first + run.count {
+        for place in train.first..train.first + train.count {
             let planned = self.layout.planned(place);
             let packet = &self.burst[planned.packet];
             match seal(
@@ -365,20 +368,20 @@ impl<T: Tx> Sweep<'_, T> {
                     stretch = &mut stretch[sealed..];
                 }
                 None => {
-                    self.sent.failed += run.count as u64;
+                    self.sent.failed += train.count as u64;
                     return;
                 }
             }
         }
-        let segment = (run.count > 1).then_some((run.segment_plain_bytes + overhead) as u16);
+        let segment = (train.count > 1).then_some((train.segment_bytes + overhead) as u16);
         self.tx.commit(self.peer.address, len, segment);
-        self.sent.packets += run.count as u64;
+        self.sent.packets += train.count as u64;
         self.sent.sends += 1;
     }
 
-    /// Those packets of a run that belong to what the viewer receives now, one by one.
-    fn singly(&mut self, run: Run) {
-        for place in run.first..run.first + run.count {
+    /// Those packets of a train that belong to what the viewer receives now, one by one.
+    fn singly(&mut self, train: Train) {
+        for place in train.first..train.first + train.count {
             let planned = self.layout.planned(place);
             let packet = &self.burst[planned.packet];
             if !self.viewer.wants(packet.info.index) {
@@ -414,17 +417,12 @@ fn seal(
     out: &mut [u8],
 ) -> Option<usize> {
     let (index, timestamp) = viewer.map(&packet.info);
-    let header = layout.header(
-        planned,
-        index,
-        timestamp,
-        viewer.ssrc,
-        &mut peer.next_transport_cc,
-    );
+    let numbers = (index, timestamp, viewer.ssrc);
+    let (header, payload) = layout.parts(planned, packet, numbers, &mut peer.next_transport_cc);
     let len = peer
         .sealer
         .as_ref()?
-        .seal(index, header, packet.payload(), out)
+        .seal(index, header, payload, out)
         .ok()?;
     viewer.sent(index, timestamp, &packet.info);
     peer.packets_sent += 1;

@@ -298,6 +298,10 @@ impl Tx for SimTx {
         self.stretch.clear();
     }
 
+    fn segmentation(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) {
         let mut network = self.binding.network.lock();
         for (destination, payload) in self.committed.drain(..) {

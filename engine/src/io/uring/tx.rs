@@ -335,6 +335,10 @@ impl Tx for UringTx {
         }
     }
 
+    fn segmentation(&self) -> bool {
+        self.gso
+    }
+
     fn flush(&mut self) {
         self.settle_staged();
         self.cursor = 0;
