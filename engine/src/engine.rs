@@ -18,10 +18,11 @@ use crate::command::{
 use crate::counters::ShardCounters;
 use crate::event::Event;
 use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
 use crate::limits::MAX_SHARDS;
 use crate::shard::Shard;
-use crate::shard::links::{Links, connect};
+use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
 use crate::subscriptions::{Step, Subscriptions};
 
 /// How long a command may wait for room in a shard's ring before the shard counts as stuck.
@@ -111,7 +112,7 @@ pub struct ShardReport {
 
 struct ShardHandle {
     commands: Mutex<Producer<Command>>,
-    waker: Waker,
+    waker: ShardWaker,
     counters: Arc<ShardCounters>,
 }
 
@@ -224,7 +225,7 @@ impl Engine {
                 address: *address,
                 source,
             })?;
-            wakers.push(waker);
+            wakers.push(ShardWaker::Network(waker));
             reports.push(ShardReport {
                 shard: ShardId(shard as u16),
                 core,
@@ -237,6 +238,41 @@ impl Engine {
             // A thread that died meanwhile is noticed by its commands not being taken.
             let _ = to_thread.send(links);
         }
+        Ok(Self::over(ends, events_waker, reports, threads))
+    }
+
+    /// Shards over networks of the caller's, who turns them: for the simulated network
+    /// ([`SimEngine`](crate::sim::SimEngine)) and for measuring. No thread is started and no kernel
+    /// asked, so there are no [`reports`](Self::reports).
+    ///
+    /// A command waits in its shard's ring until the shard is turned. When
+    /// [`COMMAND_RING_MESSAGES`](crate::limits::COMMAND_RING_MESSAGES) wait, the next one is
+    /// refused after a second, for nobody turns the shard meanwhile.
+    ///
+    /// # Panics
+    /// When there are more than [`MAX_SHARDS`] networks.
+    pub fn assemble<I: Io>(networks: Vec<I>, seed: u64) -> (Self, Events, Vec<Shard<I>>) {
+        assert!(
+            networks.len() <= MAX_SHARDS,
+            "an engine has {MAX_SHARDS} shards at most"
+        );
+        let events_waker = EventWaker::default();
+        let wakers = networks.iter().map(|_| ShardWaker::Turned).collect();
+        let (links, ends) = connect(wakers, &events_waker);
+        let shards = networks.into_iter().zip(links).enumerate();
+        let shards = shards
+            .map(|(shard, (io, links))| Shard::new(io, links, seed.wrapping_add(shard as u64)))
+            .collect();
+        let (engine, events) = Self::over(ends, events_waker, Vec::new(), Vec::new());
+        (engine, events, shards)
+    }
+
+    fn over(
+        ends: Vec<ControlEnds>,
+        events_waker: EventWaker,
+        reports: Vec<ShardReport>,
+        threads: Vec<JoinHandle<()>>,
+    ) -> (Self, Events) {
         let (shards, rings) = ends
             .into_iter()
             .map(|end| {
@@ -257,17 +293,15 @@ impl Engine {
             subscriptions: Mutex::new(Subscriptions::default()),
             threads: Mutex::new(threads),
         };
-        Ok((
-            Self(Arc::new(inner)),
-            Events {
-                rings,
-                waker: events_waker,
-                next: 0,
-            },
-        ))
+        let events = Events {
+            rings,
+            waker: events_waker,
+            next: 0,
+        };
+        (Self(Arc::new(inner)), events)
     }
 
-    /// What each shard runs on.
+    /// What each shard runs on; empty when it was [assembled](Self::assemble).
     pub fn reports(&self) -> &[ShardReport] {
         &self.0.reports
     }

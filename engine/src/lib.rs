@@ -17,6 +17,7 @@ pub mod packet;
 pub mod pool;
 mod route;
 pub mod shard;
+pub mod sim;
 pub mod srtp;
 pub mod stun;
 mod subscriptions;

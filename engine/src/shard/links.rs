@@ -27,16 +27,34 @@ pub(crate) enum Message {
     KeyframeRequest(RenditionId),
 }
 
+/// How a shard that waits is told to look at its rings.
+#[derive(Debug, Clone)]
+pub(crate) enum ShardWaker {
+    /// It waits in its network's poll.
+    Network(Waker),
+    /// It never waits: whoever gives it work also turns it.
+    Turned,
+}
+
+impl ShardWaker {
+    /// Makes the current or the next poll return. Call it after the work is in the ring.
+    pub(crate) fn wake(&self) {
+        if let Self::Network(waker) = self {
+            waker.wake();
+        }
+    }
+}
+
 /// One direction between two shards.
 pub(crate) struct Outbox {
     pub(crate) ring: Producer<Message>,
-    pub(crate) waker: Waker,
+    pub(crate) waker: ShardWaker,
     /// Something was pushed since the target was last woken.
     pub(crate) dirty: bool,
 }
 
 /// All a shard is connected to.
-pub struct Links {
+pub(crate) struct Links {
     pub(crate) id: ShardId,
     /// By shard number; `None` for the shard itself.
     pub(crate) outboxes: Vec<Option<Outbox>>,
@@ -51,14 +69,14 @@ pub struct Links {
 pub(crate) struct ControlEnds {
     pub(crate) commands: Producer<Command>,
     pub(crate) events: Consumer<Event>,
-    pub(crate) waker: Waker,
+    pub(crate) waker: ShardWaker,
     pub(crate) counters: Arc<ShardCounters>,
 }
 
 /// Connects one shard per waker with each other and with the control plane, which is woken by
 /// `events_waker`.
 pub(crate) fn connect(
-    wakers: Vec<Waker>,
+    wakers: Vec<ShardWaker>,
     events_waker: &EventWaker,
 ) -> (Vec<Links>, Vec<ControlEnds>) {
     let count = wakers.len();

@@ -42,7 +42,7 @@ pub struct Shard<I: Io> {
 
 impl<I: Io> Shard<I> {
     /// A shard without peers. `seed` varies first sequence numbers and timestamps.
-    pub fn new(io: I, links: Links, seed: u64) -> Self {
+    pub(crate) fn new(io: I, links: Links, seed: u64) -> Self {
         let next_tick_us = io.now_us() + TICK_US;
         Self {
             io,
@@ -99,7 +99,7 @@ impl<I: Io> Shard<I> {
         if self.core.has_work_waiting() {
             return Some(0);
         }
-        self.core.has_timers().then_some(self.next_tick_us)
+        self.next_timer_us()
     }
 
     /// Tells the control plane that this shard has ended, and why if it was not told to.
@@ -108,7 +108,17 @@ impl<I: Io> Shard<I> {
             .tell(Event::ShardStopped(self.core.links.id, error));
     }
 
-    /// The network, for tests that look at it.
+    /// Whether the next turn has something to do that did not come by the network.
+    pub(crate) fn has_work_waiting(&self) -> bool {
+        self.core.has_work_waiting()
+    }
+
+    /// When the next turn has something to do if nothing comes before; `None`: never.
+    pub(crate) fn next_timer_us(&self) -> Option<u64> {
+        self.core.has_timers().then_some(self.next_tick_us)
+    }
+
+    /// The network, for those who turn the shard themselves.
     pub fn io(&mut self) -> &mut I {
         &mut self.io
     }
