@@ -71,8 +71,8 @@ impl<I: Io> Shard<I> {
         self.core.now_us = now_us;
         let core = &mut self.core;
         let (rx, tx) = self.io.split();
-        rx.drain(|datagram| core.receive(datagram, tx));
-        core.take_messages(tx);
+        // Commands come first: what a datagram or a neighbour's message is about may have been
+        // commanded just before it was sent.
         let mut flow = Flow::Continue;
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = core.links.commands.pop() else {
@@ -83,8 +83,12 @@ impl<I: Io> Shard<I> {
                 break;
             }
         }
-        core.fan_out(tx);
-        if now_us >= self.next_tick_us {
+        if flow == Flow::Continue {
+            rx.drain(|datagram| core.receive(datagram, tx));
+            core.take_messages(tx);
+            core.fan_out(tx);
+        }
+        if flow == Flow::Continue && now_us >= self.next_tick_us {
             core.tick(tx);
             self.next_tick_us = now_us + TICK_US;
         }
