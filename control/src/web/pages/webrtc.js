@@ -35,7 +35,8 @@ function transportSection(sdp) {
 function fragment(sdp, candidates, complete) {
   const { session, first } = transportSection(sdp);
   const body = session.filter((line) => line.startsWith('a=group:BUNDLE'));
-  body.push(first[0], `a=mid:${attribute(first, 'mid')}`);
+  const media = first[0].replace(/^m=(\S+) \d+/, 'm=$1 9');
+  body.push(media, `a=mid:${attribute(first, 'mid')}`);
   for (const name of ['ice-ufrag', 'ice-pwd']) {
     const value = attribute(first, name) ?? attribute(session, name);
     body.push(`a=${name}:${value}`);
