@@ -130,6 +130,11 @@ impl Layout {
         &self.trains
     }
 
+    /// How many packets of the burst this layout sends.
+    pub(crate) fn planned_count(&self) -> usize {
+        self.planned.len()
+    }
+
     /// One packet of a train, by its place in the plan.
     pub(crate) fn planned(&self, place: usize) -> Planned {
         self.planned[place]
@@ -172,6 +177,11 @@ impl LayoutKey {
             .iter()
             .flatten()
             .all(|payload| payload.rtx_payload_type.is_some())
+    }
+
+    /// Whether viewers of this layout can decode the codec at this position of the rendition's list.
+    pub(crate) fn plays(&self, codec: u8) -> bool {
+        matches!(self.payloads.get(usize::from(codec)), Some(Some(_)))
     }
 
     /// The header of a packet for viewers of this layout, or `None` if they cannot decode it.

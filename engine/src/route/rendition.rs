@@ -2,22 +2,20 @@
 //! and the viewers, swept viewer by viewer so that one viewer's keys stay in the cache for the
 //! whole burst.
 
+use std::net::SocketAddr;
+
 use crate::command::{IncomingCodec, RenditionSpec};
 use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, VIDEO_STORE_PACKETS};
-use crate::packet::header;
+use crate::packet::header::{self, HeaderTemplate};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
 use crate::route::keyframe::KeyframeRequests;
 use crate::route::plan::{Layout, LayoutKey, Planned};
 use crate::route::store::PacketStore;
 use crate::route::train::Train;
-use crate::route::viewer::Viewer;
+use crate::route::viewer::{MAX_INDEX_GAP, Viewer};
 use crate::shard::peer::Peer;
-
-/// A larger jump in the source's index is no loss but a new beginning; passed on, it would throw
-/// the viewers' roll-over counters out of step.
-const MAX_INDEX_GAP: u64 = 10_000;
 
 /// How long a publisher may take to its first sender report; browsers take a second or so.
 const REPORT_PATIENCE_US: u64 = 3_000_000;
@@ -65,13 +63,16 @@ impl Rendition {
         }
     }
 
-    /// Adds a packet to the burst; `true` when the burst is full and must be sent first.
+    /// Whether the source began anew with this packet. What is in the burst must be sent before it
+    /// is added: no burst spans two numberings.
+    pub(crate) fn begins_anew(&self, packet: &Packet) -> bool {
+        let highest = self.store.highest();
+        highest.is_some_and(|highest| packet.info.index > highest + MAX_INDEX_GAP)
+    }
+
+    /// Adds a packet to the burst; `true` when the burst is full and must be sent now.
     pub(crate) fn push(&mut self, packet: Packet) -> bool {
-        if self
-            .store
-            .highest()
-            .is_some_and(|highest| packet.info.index > highest + MAX_INDEX_GAP)
-        {
+        if self.begins_anew(&packet) {
             self.restart_viewers();
         }
         if packet.info.keyframe_start {
@@ -95,8 +96,8 @@ impl Rendition {
         self.clock = None;
         self.arrival_clock = None;
         self.waiting = self.viewers.len();
-        if self.waiting > 0 {
-            self.want_keyframe();
+        if self.spec.video && self.waiting > 0 {
+            self.keyframes.want();
         }
     }
 
@@ -127,20 +128,32 @@ impl Rendition {
         latest.map_or(90_000, |packet| self.clock_rate(&packet.info))
     }
 
-    /// Subscribes a viewer; returns its place. It waits for the next keyframe (video) or packet.
-    pub(crate) fn add_viewer(&mut self, mut viewer: Viewer, key: LayoutKey) -> usize {
+    /// Subscribes a viewer; returns its place. It waits for the next keyframe (video) or packet
+    /// after its peer is ready.
+    pub(crate) fn add_viewer(&mut self, mut viewer: Viewer, key: LayoutKey, ready: bool) -> usize {
         viewer.layout = self.layout(key);
         viewer.waiting = true;
         self.waiting += 1;
         self.viewers.push(viewer);
-        self.viewers.len() - 1
+        let place = self.viewers.len() - 1;
+        if ready {
+            self.viewer_ready(place);
+        }
+        place
     }
 
-    /// A viewer is ready for a picture.
-    pub(crate) fn want_keyframe(&mut self) {
-        if self.spec.video {
+    /// The viewer's peer can receive from now on.
+    pub(crate) fn viewer_ready(&mut self, place: usize) {
+        if self.spec.video && self.viewers[place].waiting {
             self.keyframes.want();
         }
+    }
+
+    /// The viewer's peer can receive nothing from now on: it will start anew.
+    pub(crate) fn suspend_viewer(&mut self, place: usize) {
+        let viewer = &mut self.viewers[place];
+        self.waiting += usize::from(!viewer.waiting);
+        viewer.waiting = true;
     }
 
     /// Ends a subscription. The last viewer takes its place: the caller must note that.
@@ -184,6 +197,9 @@ impl Rendition {
             layouts,
             viewers,
             burst,
+            waiting,
+            keyframes,
+            spec,
             ..
         } = self;
         for layout in layouts.iter_mut().filter(|layout| layout.users > 0) {
@@ -195,15 +211,25 @@ impl Rendition {
             let Some(peer) = peers.get_mut(viewer.peer as usize) else {
                 continue;
             };
-            if viewer.waiting {
-                viewer.awaiting_keyframe += burst.len() as u64;
-                continue;
+            if !viewer.waiting && viewer.would_jump(layout.lowest_index()) {
+                viewer.waiting = true;
+                *waiting += 1;
+                if spec.video {
+                    keyframes.want();
+                }
             }
+            let destination = peer.ready().filter(|_| !viewer.waiting);
+            let Some(destination) = destination else {
+                viewer.awaiting_keyframe += layout.planned_count() as u64;
+                viewer.codec_mismatch += (burst.len() - layout.planned_count()) as u64;
+                continue;
+            };
             let mut sweep = Sweep {
                 layout,
                 burst,
                 viewer,
                 peer,
+                destination,
                 tx,
                 sent: &mut sent,
             };
@@ -229,21 +255,23 @@ impl Rendition {
             .collect();
         for place in 0..self.viewers.len() {
             let viewer = &mut self.viewers[place];
-            let peer = peers.get(viewer.peer as usize);
-            if !viewer.waiting || peer.is_none_or(|peer| peer.sealer.is_none()) {
+            let ready = peers
+                .get(viewer.peer as usize)
+                .is_some_and(|peer| peer.ready().is_some());
+            let plays = self.layouts[viewer.layout as usize].key.plays(first.codec);
+            if !(viewer.waiting && ready && plays) {
                 continue;
             }
             viewer.start(&first, clock_rate);
             self.waiting -= 1;
             for packet in &ahead {
-                self.send_one(place, packet, peers, tx, sent);
+                self.send_ahead(place, packet, peers, tx, sent);
             }
         }
     }
 
-    /// Sends one packet to one viewer, outside the sweep. With the same packet and viewer it makes
-    /// the same bytes each time, unless the layout has transport-wide numbers.
-    pub(crate) fn send_one<T: Tx>(
+    /// Sends a packet that came before the one the viewer started with but follows it.
+    fn send_ahead<T: Tx>(
         &mut self,
         place: usize,
         packet: &Packet,
@@ -255,70 +283,105 @@ impl Rendition {
         let Some(peer) = peers.get_mut(viewer.peer as usize) else {
             return;
         };
-        let mut layout = SinglePlan::of(&self.layouts[viewer.layout as usize].key, packet);
-        let Some(layout) = layout.as_mut() else {
+        let mut buffer = [0; header::MAX_TEMPLATE_BYTES];
+        let key = &self.layouts[viewer.layout as usize].key;
+        let Some(template) = key.build_header(packet, &mut buffer) else {
             viewer.codec_mismatch += 1;
             return;
         };
-        let burst = std::slice::from_ref(packet);
-        Sweep {
-            layout: &mut layout.0,
-            burst,
-            viewer,
-            peer,
-            tx,
-            sent,
+        let (index, timestamp) = viewer.map(&packet.info);
+        let head = Head {
+            bytes: &mut buffer,
+            template,
+            index,
+            timestamp,
+            ssrc: viewer.ssrc,
+        };
+        if head.send(&[packet.payload()], peer, tx, sent).is_some() {
+            viewer.sent(index, timestamp, &packet.info);
         }
-        .all_trains();
     }
 
-    /// Sends a packet again as RFC 4588 has it, under this SSRC and index; `None` if the viewer
-    /// did not negotiate that.
-    pub(crate) fn send_rtx<T: Tx>(
+    /// Sends a packet again: as RFC 4588 has it, under this SSRC and its next index, or, to a
+    /// viewer who did not negotiate that, as it was the first time, to the last byte.
+    pub(crate) fn resend<T: Tx>(
         &mut self,
         place: usize,
         packet: &Packet,
-        (ssrc, index): (u32, u64),
+        (rtx_ssrc, rtx_index): (u32, &mut u64),
         peers: &mut [Peer],
         tx: &mut T,
         sent: &mut Sent,
-    ) -> Option<()> {
+    ) {
         let viewer = &self.viewers[place];
-        let peer = peers.get_mut(viewer.peer as usize)?;
+        let Some(peer) = peers.get_mut(viewer.peer as usize) else {
+            return;
+        };
         let mut buffer = [0; header::MAX_TEMPLATE_BYTES];
-        let template = self
-            .layout_key(viewer)
-            .build_rtx_header(packet, &mut buffer)?;
-        let head = &mut buffer[..template.len];
+        let key = self.layout_key(viewer);
         let (original, timestamp) = viewer.map(&packet.info);
-        header::patch(head, index as u16, timestamp, ssrc);
-        if let Some(offset) = template.transport_cc_offset {
-            header::patch_transport_cc(head, offset, peer.next_transport_cc);
-            peer.next_transport_cc = peer.next_transport_cc.wrapping_add(1);
+        if let Some(template) = key.build_rtx_header(packet, &mut buffer) {
+            let head = Head {
+                bytes: &mut buffer,
+                template,
+                index: *rtx_index,
+                timestamp,
+                ssrc: rtx_ssrc,
+            };
+            *rtx_index += 1;
+            // RFC 4588 4: the original sequence number, then the original payload.
+            let original = (original as u16).to_be_bytes();
+            head.send(&[&original, packet.payload()], peer, tx, sent);
+        } else if let Some(template) = key.build_header(packet, &mut buffer) {
+            let head = Head {
+                bytes: &mut buffer,
+                template,
+                index: original,
+                timestamp,
+                ssrc: viewer.ssrc,
+            };
+            head.send(&[packet.payload()], peer, tx, sent);
         }
-        let original = (original as u16).to_be_bytes();
-        let parts = [&original[..], packet.payload()];
-        let out = tx.reserve(head.len() + 2 + packet.payload().len() + peer.overhead());
-        match peer.sealer.as_ref()?.seal_parts(index, head, &parts, out) {
-            Ok(len) => {
-                tx.commit(peer.address, len, None);
-                sent.packets += 1;
-                sent.sends += 1;
-            }
-            Err(_) => sent.failed += 1,
-        }
-        Some(())
     }
 }
 
-/// A plan for a burst of one.
-struct SinglePlan(Layout);
+/// The header of one packet that leaves by itself, and what is to be written into it.
+struct Head<'a> {
+    bytes: &'a mut [u8],
+    template: HeaderTemplate,
+    index: u64,
+    timestamp: u32,
+    ssrc: u32,
+}
 
-impl SinglePlan {
-    fn of(key: &LayoutKey, packet: &Packet) -> Option<Self> {
-        let mut layout = Layout::new(key.clone(), 1);
-        layout.prepare(std::slice::from_ref(packet), false);
-        (!layout.trains().is_empty()).then_some(Self(layout))
+impl Head<'_> {
+    /// Seals the packet and sends it; `None` if it could not be.
+    fn send<T: Tx>(
+        self,
+        payload: &[&[u8]],
+        peer: &mut Peer,
+        tx: &mut T,
+        sent: &mut Sent,
+    ) -> Option<()> {
+        let destination = peer.ready()?;
+        let head = &mut self.bytes[..self.template.len];
+        header::patch(head, self.index as u16, self.timestamp, self.ssrc);
+        if let Some(offset) = self.template.transport_cc_offset {
+            header::patch_transport_cc(head, offset, peer.next_transport_cc);
+            peer.next_transport_cc = peer.next_transport_cc.wrapping_add(1);
+        }
+        let payload_len: usize = payload.iter().map(|part| part.len()).sum();
+        let out = tx.reserve(head.len() + payload_len + peer.overhead());
+        let sealer = peer.sealer.as_ref()?;
+        let Ok(len) = sealer.seal_parts(self.index, head, payload, out) else {
+            sent.failed += 1;
+            return None;
+        };
+        tx.commit(destination, len, None);
+        peer.sent(len);
+        sent.packets += 1;
+        sent.sends += 1;
+        Some(())
     }
 }
 
@@ -328,13 +391,14 @@ struct Sweep<'a, T: Tx> {
     burst: &'a [Packet],
     viewer: &'a mut Viewer,
     peer: &'a mut Peer,
+    destination: SocketAddr,
     tx: &'a mut T,
     sent: &'a mut Sent,
 }
 
 impl<T: Tx> Sweep<'_, T> {
     fn all_trains(&mut self) {
-        let planned: usize = self.layout.trains().iter().map(|train| train.count).sum();
+        let planned = self.layout.planned_count();
         self.viewer.codec_mismatch += (self.burst.len() - planned) as u64;
         let whole = self.viewer.wants(self.layout.lowest_index());
         for place in 0..self.layout.trains().len() {
@@ -374,7 +438,7 @@ impl<T: Tx> Sweep<'_, T> {
             }
         }
         let segment = (train.count > 1).then_some((train.segment_bytes + overhead) as u16);
-        self.tx.commit(self.peer.address, len, segment);
+        self.tx.commit(self.destination, len, segment);
         self.sent.packets += train.count as u64;
         self.sent.sends += 1;
     }
@@ -397,7 +461,7 @@ impl<T: Tx> Sweep<'_, T> {
                 stretch,
             ) {
                 Some(len) => {
-                    self.tx.commit(self.peer.address, len, None);
+                    self.tx.commit(self.destination, len, None);
                     self.sent.packets += 1;
                     self.sent.sends += 1;
                 }
@@ -425,7 +489,6 @@ fn seal(
         .seal(index, header, payload, out)
         .ok()?;
     viewer.sent(index, timestamp, &packet.info);
-    peer.packets_sent += 1;
-    peer.bytes_sent += len as u64;
+    peer.sent(len);
     Some(len)
 }

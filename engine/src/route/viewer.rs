@@ -8,6 +8,10 @@
 use crate::pool::PacketInfo;
 use crate::route::clock::ticks;
 
+/// A larger jump in a source's index is no loss but a new beginning; passed on, it would throw
+/// the viewers' roll-over counters out of step.
+pub(crate) const MAX_INDEX_GAP: u64 = 10_000;
+
 /// What the sweep over all viewers touches: kept small, the rest is in the outgoing track.
 #[derive(Debug)]
 pub(crate) struct Viewer {
@@ -86,6 +90,15 @@ impl Viewer {
     /// Whether a packet belongs to what the viewer receives now.
     pub(crate) fn wants(&self, index: u64) -> bool {
         !self.waiting && index >= self.numbering.floor
+    }
+
+    /// Whether this packet would lie so far ahead of the last one that the viewer's roll-over
+    /// counter could fall out of step (RFC 3711 3.3.1).
+    pub(crate) fn would_jump(&self, index: u64) -> bool {
+        let numbers = &self.numbering;
+        let next = numbers.last_index.wrapping_add(1);
+        let ahead = index.wrapping_add(numbers.index_offset).wrapping_sub(next);
+        self.wants(index) && ahead.cast_signed() > MAX_INDEX_GAP.cast_signed()
     }
 
     /// The viewer's index and timestamp of a source's packet.

@@ -92,20 +92,11 @@ impl Core {
         let transport = self.transports.get_mut(place)?;
         let opener = Opener::new(keys.profile, &keys.remote).ok()?;
         let rtcp = RtcpSession::new(keys.profile, &keys.local, &keys.remote).ok()?;
+        let sealer = Sealer::new(keys.profile, &keys.local).ok()?;
         transport.incoming = Some(Incoming { opener, rtcp });
-        self.peers[place as usize].sealer = Some(Sealer::new(keys.profile, &keys.local).ok()?);
-        let outgoing = self.transports.get(place)?.outgoing.clone();
-        for track in outgoing {
-            let attachment = self
-                .outgoing
-                .get(track)
-                .map(|outgoing| &outgoing.attachment);
-            if let Some(Attachment::Attached { rendition, .. }) = attachment
-                && let Some(rendition) = self.renditions.get_mut(*rendition)
-            {
-                rendition.want_keyframe();
-            }
-        }
+        let was_ready = self.is_ready(place);
+        self.peers[place as usize].sealer = Some(sealer);
+        self.note_readiness(place, was_ready);
         Some(())
     }
 
@@ -317,15 +308,9 @@ impl Core {
         else {
             return None;
         };
-        // Without keys nothing can be shown yet: the wish comes with them.
-        if self
-            .peers
-            .get(viewer.peer as usize)
-            .is_some_and(|peer| peer.sealer.is_some())
-        {
-            rendition.want_keyframe();
-        }
-        let place = rendition.add_viewer(*viewer, key);
+        let ready = self.peers.get(viewer.peer as usize);
+        let ready = ready.is_some_and(|peer| peer.ready().is_some());
+        let place = rendition.add_viewer(*viewer, key, ready);
         outgoing.attachment = Attachment::Attached {
             rendition: rendition_place,
             place,

@@ -13,7 +13,7 @@ use crate::pool::{Packet, PacketPool};
 use crate::route::rendition::{Rendition, Sent};
 use crate::route::source::Source;
 use crate::shard::links::{Links, Message};
-use crate::shard::outgoing::OutgoingTrack;
+use crate::shard::outgoing::{Attachment, OutgoingTrack};
 use crate::shard::peer::Peer;
 use crate::shard::table::Table;
 use crate::shard::transport::Transport;
@@ -114,8 +114,48 @@ impl Core {
             .get_mut(place.encoding)
     }
 
+    /// Sets where a peer's media goes, or that it goes nowhere.
+    pub(crate) fn set_destination(&mut self, place: u32, destination: Option<SocketAddr>) {
+        let was_ready = self.is_ready(place);
+        if let Some(peer) = self.peers.get_mut(place as usize) {
+            peer.destination = destination;
+        }
+        self.note_readiness(place, was_ready);
+    }
+
+    pub(crate) fn is_ready(&self, place: u32) -> bool {
+        let peer = self.peers.get(place as usize);
+        peer.is_some_and(|peer| peer.ready().is_some())
+    }
+
+    /// Lets the renditions know when a peer can receive from now on, or no more.
+    pub(crate) fn note_readiness(&mut self, place: u32, was_ready: bool) {
+        let ready = self.is_ready(place);
+        let Some(transport) = self.transports.get(place).filter(|_| ready != was_ready) else {
+            return;
+        };
+        for track in &transport.outgoing {
+            let attachment = self.outgoing.get(*track).map(|track| &track.attachment);
+            let Some(Attachment::Attached { rendition, place }) = attachment else {
+                continue;
+            };
+            match self.renditions.get_mut(*rendition) {
+                Some(rendition) if ready => rendition.viewer_ready(*place),
+                Some(rendition) => rendition.suspend_viewer(*place),
+                None => {}
+            }
+        }
+    }
+
     /// Adds a packet to its rendition's burst.
     pub(crate) fn route<T: Tx>(&mut self, place: u32, packet: Packet, tx: &mut T) {
+        let Some(rendition) = self.renditions.get_mut(place) else {
+            return;
+        };
+        if rendition.has_burst() && rendition.begins_anew(&packet) {
+            let sent = rendition.fan_out(&mut self.peers, tx);
+            self.note_sent(sent);
+        }
         let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };

@@ -79,9 +79,10 @@ impl Core {
             transport.address_changes += u64::from(ice.selected.is_some());
             ice.selected = Some(source);
             ice.selected_check_us = self.now_us;
-            self.peers[place as usize].address = source;
             self.tell(Event::AddressSelected(id, source));
         }
+        let selected = self.transports.get(place).and_then(|t| t.ice.selected);
+        self.set_destination(place, selected);
     }
 
     fn answer<T: Tx>(

@@ -1,14 +1,14 @@
 //! A peer as the media path sees it: where it is and what its packets are sealed with.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::srtp::Sealer;
 
 /// The part of a transport that every sealed packet touches.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Where media goes; meaningful once a check selected it.
-    pub(crate) address: SocketAddr,
+    /// The selected address, while the peer consents to receive there (RFC 7675 5).
+    pub(crate) destination: Option<SocketAddr>,
     /// Present once the handshake is done.
     pub(crate) sealer: Option<Sealer>,
     /// Next transport-wide sequence number.
@@ -20,12 +20,23 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new() -> Self {
         Self {
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            destination: None,
             sealer: None,
             next_transport_cc: 0,
             packets_sent: 0,
             bytes_sent: 0,
         }
+    }
+
+    /// Where media goes, once there are keys to seal it with.
+    pub(crate) fn ready(&self) -> Option<SocketAddr> {
+        self.destination.filter(|_| self.sealer.is_some())
+    }
+
+    /// Notes that a sealed packet of this length leaves.
+    pub(crate) fn sent(&mut self, len: usize) {
+        self.packets_sent += 1;
+        self.bytes_sent += len as u64;
     }
 
     /// Bytes that sealing adds to a packet.

@@ -11,6 +11,7 @@ use crate::route::source::{Activity, Source};
 use crate::shard::core::Core;
 use crate::shard::links::Message;
 use crate::shard::outgoing::Attachment;
+use crate::shard::peer::Peer;
 use crate::shard::transport::Transport;
 
 /// Sequence numbers in one NACK round of one source; what is left waits for the next tick.
@@ -74,8 +75,8 @@ impl Core {
         let Some(transport) = self.transports.get_mut(place) else {
             return;
         };
-        let (Some(incoming), Some(address)) = (&mut transport.incoming, transport.ice.selected)
-        else {
+        let destination = self.peers.get(place as usize).and_then(Peer::ready);
+        let (Some(incoming), Some(address)) = (&mut transport.incoming, destination) else {
             return;
         };
         match incoming.rtcp.seal(plain) {
@@ -95,8 +96,11 @@ impl Core {
             return;
         };
         let id = transport.id;
-        let consent_ends_us = transport.ice.last_check_us + transport.consent_timeout_us;
+        let consent_ends_us = transport.ice.last_check_us;
+        let consent_ends_us = consent_ends_us.saturating_add(transport.consent_timeout_us);
         if now_us >= consent_ends_us && !std::mem::replace(&mut transport.ice.expired, true) {
+            // RFC 7675 5.1: nothing more is sent to a peer whose consent has expired.
+            self.set_destination(place, None);
             self.tell(Event::ConsentExpired(id));
         }
         self.sender_reports(place, tx);

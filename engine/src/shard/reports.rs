@@ -184,23 +184,8 @@ impl Core {
                 continue;
             }
             outgoing.retransmissions += 1;
-            let rtx_ssrc = outgoing.spec.rtx_ssrc;
-            let peers = &mut self.peers;
-            if rendition
-                .send_rtx(
-                    place,
-                    &packet,
-                    (rtx_ssrc, outgoing.rtx_index),
-                    peers,
-                    tx,
-                    &mut sent,
-                )
-                .is_some()
-            {
-                outgoing.rtx_index += 1;
-            } else {
-                rendition.send_one(place, &packet, peers, tx, &mut sent);
-            }
+            let rtx = (outgoing.spec.rtx_ssrc, &mut outgoing.rtx_index);
+            rendition.resend(place, &packet, rtx, &mut self.peers, tx, &mut sent);
         }
         self.note_sent(sent);
     }
