@@ -207,12 +207,12 @@ impl SequenceExtender {
         }
     }
 
-    /// Starts the next cycle of 2^16 at `seq`: for a sender that began anew. Extended numbers
-    /// still only grow.
+    /// Starts the next cycle of 2^16 but one at `seq`: for a sender that began anew. Extended
+    /// numbers still only grow, and by more than 2^16 here, so that nobody takes this for a loss.
     pub fn restart(&mut self, seq: u16) -> u64 {
         let cycle = self
             .highest
-            .map_or(Self::START, |highest| ((highest >> 16) + 1) << 16);
+            .map_or(Self::START, |highest| ((highest >> 16) + 2) << 16);
         let extended = cycle + u64::from(seq);
         self.highest = Some(extended);
         extended

@@ -26,6 +26,13 @@ pub(crate) struct DuplicateFilter {
 }
 
 impl DuplicateFilter {
+    /// Whether the packet with this index was seen before, as far as can be told.
+    pub(crate) fn contains(&self, index: u64) -> bool {
+        let (word, bit) = place(index);
+        let in_window = index < self.next && self.next - index <= WINDOW;
+        in_window && self.seen[word] & bit != 0
+    }
+
     /// Judges the packet with this index and remembers it.
     pub(crate) fn admit(&mut self, index: u64) -> Verdict {
         if index >= self.next {

@@ -14,6 +14,13 @@ use crate::route::clock::SenderClock;
 use crate::route::duplicate::{DuplicateFilter, Verdict};
 use crate::route::keyframe::KeyframeRequests;
 
+/// How far ahead of what came a retransmission may be: a probe may repeat the last packets, lost
+/// or not, before anything tells that they are missing.
+const RETRANSMISSION_AHEAD: u64 = 16;
+
+/// After this long a silence an SSRC that was given up for another may take over again.
+const SSRC_SILENCE_US: u64 = 1_000_000;
+
 /// One encoding of a publisher's track.
 pub(crate) struct Source {
     pub(crate) spec: EncodingSpec,
@@ -102,6 +109,9 @@ impl Source {
         codec: &IncomingCodec,
         received: Received,
     ) -> Result<Option<Activity>, DropReason> {
+        if received.restored {
+            self.expect(received.sequence_number)?;
+        }
         let index = self.extender.extend(received.sequence_number);
         match self.duplicates.admit(index) {
             Verdict::New => {}
@@ -123,9 +133,44 @@ impl Source {
         if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
             self.keyframe(codec, slot);
         }
+        if self.tally.packets == 0 {
+            self.tally.published_us = received.now_us;
+        }
         self.tally.packets += 1;
         self.tally.bytes += u64::from(slot.info.payload_len);
         Ok(self.note_activity(received))
+    }
+
+    /// Refuses a retransmission of what is not missing. Such a one may belong to an SSRC that was
+    /// given up for another, whose numbers mean something else.
+    fn expect(&self, sequence_number: u16) -> Result<(), DropReason> {
+        let index = self.extender.peek(sequence_number);
+        let next = self.extender.highest().ok_or(DropReason::TooLate)? + 1;
+        if self.nacks.awaits(index) || (next..next + RETRANSMISSION_AHEAD).contains(&index) {
+            return Ok(());
+        }
+        Err(match self.duplicates.contains(index) {
+            true => DropReason::Duplicate,
+            false => DropReason::TooLate,
+        })
+    }
+
+    /// Judges a packet of an SSRC that is known to send this: the present one is right, one that
+    /// was given up for it is late, or takes over again after a silence.
+    pub(crate) fn resume(
+        &mut self,
+        ssrc: u32,
+        sequence_number: u16,
+        now_us: u64,
+    ) -> Result<(), DropReason> {
+        if self.ssrc == Some(ssrc) {
+            return Ok(());
+        }
+        if now_us < self.last_packet_us + SSRC_SILENCE_US {
+            return Err(DropReason::TooLate);
+        }
+        self.rebind(ssrc, sequence_number);
+        Ok(())
     }
 
     fn keyframe(&mut self, codec: &IncomingCodec, slot: &Slot) {

@@ -143,10 +143,7 @@ impl Transport {
         }
         let mut fresh = ReplayWindow::new();
         let replay = match known {
-            Some(stream) => {
-                stream.last_packet_us = now_us;
-                &mut stream.replay
-            }
+            Some(stream) => &mut stream.replay,
             None => &mut fresh,
         };
         let index = replay.estimate(header.sequence_number);
@@ -162,14 +159,21 @@ impl Transport {
         }
         let stream = self
             .streams
-            .iter()
+            .iter_mut()
             .find(|stream| stream.ssrc == header.ssrc);
         let stream = stream.ok_or(DropReason::UnknownSsrc)?;
-        Ok(Opened {
+        stream.last_packet_us = now_us;
+        let opened = Opened {
             track: stream.track,
             encoding: stream.encoding,
             rtx: stream.rtx,
-        })
+        };
+        if !opened.rtx {
+            let source = &mut self.tracks[opened.track].sources[opened.encoding];
+            source.resume(header.ssrc, header.sequence_number, now_us)?;
+            self.media_ssrc = header.ssrc;
+        }
+        Ok(opened)
     }
 
     /// Finds the track of an SSRC that was not received before.
@@ -192,7 +196,6 @@ impl Transport {
             self.streams.swap_remove(idle);
         }
         if !rtx {
-            self.media_ssrc = header.ssrc;
             let source = &mut self.tracks[track].sources[encoding];
             source.rebind(header.ssrc, header.sequence_number);
         }
@@ -211,6 +214,7 @@ impl Transport {
     /// a payload type that only one track has.
     fn identify(&self, header: &RtpHeader, packet: &[u8]) -> Option<(usize, usize, bool)> {
         let mut by_payload = None;
+        let mut candidates = 0;
         for (position, track) in self.tracks.iter().enumerate() {
             if let Some((encoding, rtx)) = track.declared(header.ssrc) {
                 return Some((position, encoding, rtx));
@@ -224,14 +228,15 @@ impl Transport {
                 continue;
             }
             let found = track
-                .encoding_of(packet, &extensions)
+                .encoding_of(packet, &extensions, rtx)
                 .map(|place| (position, place, rtx));
             if mid.is_some() {
                 return found;
             }
-            by_payload = by_payload.or(found);
+            candidates += 1;
+            by_payload = found;
         }
-        by_payload
+        by_payload.filter(|_| candidates == 1)
     }
 
     /// Fills in what routing needs to know and lets the source judge the packet.
@@ -297,10 +302,11 @@ impl IncomingTrack {
     }
 
     /// The encoding a packet says it belongs to; the only one if there is just one.
-    fn encoding_of(&self, packet: &[u8], extensions: &Extensions) -> Option<usize> {
-        let rid = extensions
-            .get(packet, Extension::Rid)
-            .or_else(|| extensions.get(packet, Extension::RepairedRid));
+    fn encoding_of(&self, packet: &[u8], extensions: &Extensions, rtx: bool) -> Option<usize> {
+        // RFC 8852 3: a retransmission has a stream id of its own, if any, beside the one it repairs.
+        let repaired = extensions.get(packet, Extension::RepairedRid);
+        let rid = extensions.get(packet, Extension::Rid);
+        let rid = if rtx { repaired.or(rid) } else { rid };
         match rid {
             Some(rid) => self.sources.iter().position(|source| {
                 source

@@ -188,6 +188,14 @@ impl NackTracker {
         (!self.missing.is_empty()).then_some(self.next_due_us)
     }
 
+    /// Whether this packet is waited for.
+    #[must_use]
+    pub fn awaits(&self, extended: u64) -> bool {
+        self.missing
+            .binary_search_by_key(&extended, |entry| entry.extended)
+            .is_ok()
+    }
+
     /// How many packets are waited for.
     #[must_use]
     pub fn missing(&self) -> usize {
