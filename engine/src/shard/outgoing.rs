@@ -4,6 +4,7 @@
 use crate::command::OutgoingTrackSpec;
 use crate::limits::{RETRANSMISSION_BURST, RETRANSMISSION_QUIET_US, RETRANSMISSIONS_PER_SECOND};
 use crate::route::budget::Budget;
+use crate::route::clock::SenderClock;
 use crate::route::viewer::Viewer;
 
 /// Recently resent packets that are remembered, to resend none twice for one loss.
@@ -25,6 +26,8 @@ pub(crate) struct OutgoingTrack {
     pub(crate) rtx_index: u64,
     pub(crate) resends: Resends,
     pub(crate) report: ViewerReport,
+    /// The clock of our last sender report, at the time it was sent.
+    pub(crate) reported: Option<SenderClock>,
     /// Counts of viewers this track was before it was attached anew.
     pub(crate) retransmissions: u64,
     pub(crate) retransmissions_refused: u64,
@@ -47,6 +50,7 @@ impl OutgoingTrack {
             rtx_index: u64::from(rtx_first & 0x7fff),
             resends: Resends::new(),
             report: ViewerReport::default(),
+            reported: None,
             retransmissions: 0,
             retransmissions_refused: 0,
             keyframe_requests: 0,

@@ -7,6 +7,7 @@ use crate::io::Tx;
 use crate::limits::{MAX_RTCP_BYTES, SWEEP_ROUNDS, TICK_US, TWCC_INTERVAL_US};
 use crate::packet::rtcp::{FirEntry, SenderInfo};
 use crate::packet::rtcp_write::RtcpWriter;
+use crate::route::clock::SenderClock;
 use crate::route::source::{Activity, Source};
 use crate::shard::core::Core;
 use crate::shard::links::Message;
@@ -121,8 +122,11 @@ impl Core {
         let Some(transport) = self.transports.get(place) else {
             return;
         };
-        for track in &transport.outgoing {
-            let Some(outgoing) = self.outgoing.get(*track) else {
+        // With more tracks than one packet has room for, each round begins with another one.
+        let tracks = &transport.outgoing;
+        let first = (self.round / SWEEP_ROUNDS) as usize % tracks.len().max(1);
+        for track in tracks[first..].iter().chain(&tracks[..first]) {
+            let Some(outgoing) = self.outgoing.get_mut(*track) else {
                 continue;
             };
             let Attachment::Attached { rendition, place } = outgoing.attachment else {
@@ -148,9 +152,14 @@ impl Core {
                 packet_count: viewer.packets as u32,
                 octet_count: viewer.payload_bytes as u32,
             };
-            // A track too many for one packet has its report a second later, in another order of
-            // events; nothing depends on a single one.
-            let _ = writer.sender_report(&info, &[]);
+            if writer.sender_report(&info, &[]).is_err() {
+                continue;
+            }
+            outgoing.reported = Some(SenderClock {
+                ntp,
+                rtp,
+                at_us: now_us,
+            });
             let _ = writer.sdes_cname(viewer.ssrc, transport.cname.as_bytes());
         }
         if !writer.is_empty() {

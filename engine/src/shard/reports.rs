@@ -71,6 +71,10 @@ impl Core {
             .find(|s| s.ssrc == info.ssrc && !s.rtx);
         let Some(stream) = stream else { return };
         let source = &mut transport.tracks[stream.track].sources[stream.encoding];
+        // A late report of an SSRC that was given up tells another clock.
+        if source.ssrc != Some(info.ssrc) {
+            return;
+        }
         let clock = source.sender_report(info, now_us);
         let id = source.spec.rendition;
         let exports = source.exports.clone();
@@ -102,15 +106,12 @@ impl Core {
         };
         outgoing.report.packets_lost = block.cumulative_lost.max(0).cast_unsigned().into();
         outgoing.report.jitter = block.jitter;
-        let Attachment::Attached { rendition, .. } = outgoing.attachment else {
-            return;
-        };
-        // The report answers ours, which bore the publisher's clock.
-        let clock = self
-            .renditions
-            .get(rendition)
-            .and_then(|r| r.sender_clock(now_us));
-        let rtt_us = clock.and_then(|clock| block.round_trip_us(clock.at(now_us, 1).0));
+        let rtt_us = outgoing.reported.and_then(|reported| {
+            // RFC 3550 6.4.1: the middle 32 bits name the report that is answered. Its clock is a
+            // publisher's and may have jumped since, so only the time passed is taken from ours.
+            let answered = (reported.ntp >> 16) as u32 == block.last_sr;
+            answered.then_some(block.round_trip_us(reported.at(now_us, 1).0))?
+        });
         if let (Some(rtt_us), Some(transport)) = (rtt_us, self.transports.get_mut(place)) {
             transport.rtt_us = u64::from(rtt_us);
         }
@@ -148,10 +149,10 @@ impl Core {
         };
         let stream = transport.streams.iter().find(|s| s.ssrc == ssrc && !s.rtx);
         let Some(stream) = stream else { return };
-        let rendition = transport.tracks[stream.track].sources[stream.encoding]
-            .spec
-            .rendition;
-        self.tell(Event::Bye(transport.id, rendition));
+        let source = &transport.tracks[stream.track].sources[stream.encoding];
+        if source.ssrc == Some(ssrc) {
+            self.tell(Event::Bye(transport.id, source.spec.rendition));
+        }
     }
 
     /// Sends again what a viewer asks for, as far as it is kept and the viewer's budget goes.
