@@ -4,8 +4,9 @@
 /// rounded up to whole cache lines. Longer datagrams are dropped and counted.
 pub const SLOT_BYTES: usize = 1536;
 
-/// Slots of one shard's pool. Each stored packet holds one, so this bounds the retransmission
-/// stores of all renditions together (192 MiB when all are used; memory is taken as needed).
+/// Slots of one shard's pool (192 MiB when all are used; memory is taken as needed). A packet
+/// holds one as long as it is stored for retransmission, so this is enough for 65,000 packets a
+/// second from all the shard's publishers together.
 pub const POOL_SLOTS: usize = 131_072;
 
 /// Slots made before the first packet, so that a start of traffic does not wait for the allocator.
@@ -17,6 +18,10 @@ pub const MAX_SHARDS: usize = 64;
 /// Packets kept per video rendition for retransmission: about two seconds at 5 Mbit/s. A power of
 /// two, since the store is indexed by sequence number.
 pub const VIDEO_STORE_PACKETS: usize = 1024;
+
+/// How long a packet is kept for retransmission: a viewer that asks later has no use for it. Age
+/// lets go of packets that number does not, so that many slow renditions do not empty the pool.
+pub const STORE_AGE_US: u64 = 2_000_000;
 
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;

@@ -2,22 +2,25 @@
 
 use crate::limits::KEYFRAME_REQUEST_INTERVAL_US;
 
+/// How often to ask for what somebody wanted once: who still wants it says so again.
+const TRIES: u8 = 10;
+
 /// Coalesces requests for one rendition.
 #[derive(Debug, Default)]
 pub(crate) struct KeyframeRequests {
-    wanted: bool,
+    tries_left: u8,
     asked_us: Option<u64>,
 }
 
 impl KeyframeRequests {
     /// Somebody needs a keyframe.
     pub(crate) fn want(&mut self) {
-        self.wanted = true;
+        self.tries_left = TRIES;
     }
 
-    /// A keyframe has started: who waited has it.
+    /// A keyframe has started, or nobody is left: who waited waits no more.
     pub(crate) fn satisfied(&mut self) {
-        self.wanted = false;
+        self.tries_left = 0;
     }
 
     /// Whether to ask now. Says yes at most once per interval while one is wanted, so that a lost
@@ -26,9 +29,10 @@ impl KeyframeRequests {
         let quiet = self
             .asked_us
             .is_some_and(|at| now_us < at + KEYFRAME_REQUEST_INTERVAL_US);
-        if !self.wanted || quiet {
+        if self.tries_left == 0 || quiet {
             return false;
         }
+        self.tries_left -= 1;
         self.asked_us = Some(now_us);
         true
     }
@@ -50,6 +54,14 @@ mod tests {
         assert!(requests.due(KEYFRAME_REQUEST_INTERVAL_US));
         requests.satisfied();
         assert!(!requests.due(10 * KEYFRAME_REQUEST_INTERVAL_US));
+    }
+
+    #[test]
+    fn a_wish_that_is_not_renewed_dies_down() {
+        let mut requests = KeyframeRequests::default();
+        requests.want();
+        let asked = (0..100).filter(|turn| requests.due(turn * KEYFRAME_REQUEST_INTERVAL_US));
+        assert_eq!(asked.count(), usize::from(TRIES));
     }
 
     #[test]

@@ -8,6 +8,10 @@ use crate::packet::header::{self, Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Ta
 use crate::pool::Packet;
 use crate::route::train::Train;
 
+/// A header with every extension that browsers send. More room is made once it is needed: each
+/// layout has its own, and every viewer may ask for one of its own.
+const TYPICAL_HEADER_BYTES: usize = 72;
+
 /// Everything two viewers must have in common to share headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayoutKey {
@@ -49,7 +53,7 @@ impl Layout {
         Self {
             key,
             users: 0,
-            headers: Vec::with_capacity(packets * MAX_TEMPLATE_BYTES),
+            headers: Vec::with_capacity(packets * TYPICAL_HEADER_BYTES + MAX_TEMPLATE_BYTES),
             planned: Vec::with_capacity(packets),
             trains: Vec::with_capacity(packets),
             padded: Vec::with_capacity(packets * SLOT_BYTES),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::command::{IncomingCodec, RenditionSpec};
 use crate::io::Tx;
-use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, VIDEO_STORE_PACKETS};
+use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
 use crate::packet::header::{self, HeaderTemplate};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
@@ -30,6 +30,8 @@ pub(crate) struct Rendition {
     /// Made from the arrival of the first packet, for publishers that send no reports.
     arrival_clock: Option<SenderClock>,
     pub(crate) keyframes: KeyframeRequests,
+    /// Position in the list of the codec that came last.
+    codec: u8,
     layouts: Vec<Layout>,
     burst: Vec<Packet>,
     waiting: usize,
@@ -57,6 +59,7 @@ impl Rendition {
             clock: None,
             arrival_clock: None,
             keyframes: KeyframeRequests::default(),
+            codec: 0,
             layouts: Vec::new(),
             burst: Vec::with_capacity(MAX_BURST_PACKETS),
             waiting: 0,
@@ -83,6 +86,8 @@ impl Rendition {
             rtp: packet.info.timestamp,
             at_us: packet.info.arrival_us,
         });
+        self.codec = packet.info.codec;
+        self.expire_packets(packet.info.arrival_us);
         self.store.insert(packet.clone());
         self.burst.push(packet);
         self.burst.len() >= MAX_BURST_PACKETS
@@ -124,8 +129,13 @@ impl Rendition {
 
     /// RTP clock rate of the packets that come now, in Hz.
     pub(crate) fn current_clock_rate(&self) -> u32 {
-        let latest = self.store.highest().and_then(|index| self.store.get(index));
-        latest.map_or(90_000, |packet| self.clock_rate(&packet.info))
+        self.codec(self.codec)
+            .map_or(90_000, |codec| codec.clock_rate)
+    }
+
+    /// Lets go of packets that came too long ago to be asked for.
+    pub(crate) fn expire_packets(&mut self, now_us: u64) {
+        self.store.expire(now_us.saturating_sub(STORE_AGE_US));
     }
 
     /// Subscribes a viewer; returns its place. It waits for the next keyframe (video) or packet

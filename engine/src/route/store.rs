@@ -7,6 +7,8 @@ pub(crate) struct PacketStore {
     slots: Box<[Option<Packet>]>,
     mask: u64,
     highest: Option<u64>,
+    /// No packet below this index is kept.
+    lowest: u64,
 }
 
 impl PacketStore {
@@ -17,6 +19,7 @@ impl PacketStore {
             slots: (0..size).map(|_| None).collect(),
             mask: size as u64 - 1,
             highest: None,
+            lowest: u64::MAX,
         }
     }
 
@@ -29,6 +32,23 @@ impl PacketStore {
             *place = Some(packet);
         }
         self.highest = Some(self.highest.map_or(index, |highest| highest.max(index)));
+        self.lowest = self.lowest.min(index);
+    }
+
+    /// Lets go of the packets that came before this time, as far as none that came since lies
+    /// below them.
+    pub(crate) fn expire(&mut self, before_us: u64) {
+        let Some(highest) = self.highest else { return };
+        self.lowest = self.lowest.max(highest.saturating_sub(self.mask));
+        while self.lowest <= highest {
+            let place = &mut self.slots[(self.lowest & self.mask) as usize];
+            let fresh = |kept: &Packet| kept.info.arrival_us >= before_us;
+            if place.as_ref().is_some_and(fresh) {
+                return;
+            }
+            *place = None;
+            self.lowest += 1;
+        }
     }
 
     /// The packet with this index, if it is still kept.
@@ -77,6 +97,39 @@ mod tests {
         assert_eq!(store.get(112).map(|p| p.info.index), Some(112));
         assert_eq!(store.get(119).map(|p| p.info.index), Some(119));
         assert_eq!(pool.in_use(), 8, "replaced packets are given back");
+    }
+
+    fn packet_at(pool: &PacketPool, index: u64, arrival_us: u64) -> Packet {
+        let mut slot = pool.take().expect("room");
+        slot.info.index = index;
+        slot.info.arrival_us = arrival_us;
+        slot.share()
+    }
+
+    #[test]
+    fn packets_are_let_go_of_by_age_however_they_are_numbered() {
+        let pool = PacketPool::new(64, 0);
+        let mut store = PacketStore::new(8);
+        for index in [10, 11, 13] {
+            store.insert(packet_at(&pool, index, index));
+        }
+        store.expire(11);
+        assert_eq!(indices(&store, 0), [11, 13]);
+        // 12 was late, and is younger than 13.
+        store.expire(12);
+        store.insert(packet_at(&pool, 12, 20));
+        store.expire(14);
+        assert_eq!(indices(&store, 0), [12, 13], "13 lies behind a younger one");
+        // The numbers begin anew far above.
+        store.insert(packet_at(&pool, 200_000, 30));
+        store.expire(21);
+        assert_eq!(indices(&store, 0), [200_000]);
+        assert_eq!(pool.in_use(), 1);
+        store.expire(31);
+        assert_eq!(pool.in_use(), 0);
+        store.insert(packet_at(&pool, 200_001, 40));
+        store.expire(40);
+        assert_eq!(indices(&store, 0), [200_001]);
     }
 
     #[test]

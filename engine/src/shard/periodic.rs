@@ -24,7 +24,7 @@ impl Core {
     /// One round of periodic work.
     pub(crate) fn tick<T: Tx>(&mut self, tx: &mut T) {
         self.round += 1;
-        self.forward_keyframe_requests();
+        self.tend_renditions();
         for position in 0..self.publishers.len() {
             self.publisher_feedback(self.publishers[position], tx);
         }
@@ -37,15 +37,22 @@ impl Core {
         self.publish();
     }
 
-    /// Takes what viewers wish to the sources, here or on another shard.
-    fn forward_keyframe_requests(&mut self) {
+    /// Lets go of packets nobody asks for any more, and takes the viewers' wishes for keyframes to
+    /// the sources, here or on another shard.
+    fn tend_renditions(&mut self) {
         for place in 0..self.renditions.end() {
             let Some(rendition) = self.renditions.get_mut(place) else {
                 continue;
             };
+            rendition.expire_packets(self.now_us);
+            if rendition.viewers.is_empty() {
+                rendition.keyframes.satisfied();
+            }
             if !rendition.keyframes.due(self.now_us) {
                 continue;
             }
+            // Here somebody waits, until the keyframe is there.
+            rendition.keyframes.want();
             let (id, home) = (rendition.spec.id, rendition.spec.home);
             if home != self.links.id {
                 self.tell_shard(home, Message::KeyframeRequest(id));
