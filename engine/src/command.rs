@@ -116,9 +116,10 @@ pub struct OutgoingTrackSpec {
     pub id: OutgoingTrackId,
     /// Its identification in the bundle, written into each packet if the extension is negotiated.
     pub mid: String,
-    /// The SSRC we send under.
+    /// The SSRC we send under. Never one the peer was sent before.
     pub ssrc: u32,
-    /// The SSRC we retransmit under (RFC 4588).
+    /// The SSRC we retransmit under (RFC 4588), as new as the other; 0: packets are resent as they
+    /// were.
     pub rtx_ssrc: u32,
     /// Header extension ids the peer understands.
     pub extensions: ExtensionMap,
@@ -162,7 +163,7 @@ pub enum Command {
     /// New credentials for a peer (RFC 8445 9); the old ones work until the first check with the
     /// new.
     RestartIce(TransportId, Box<IceCredentials>),
-    /// The handshake is done: media may flow.
+    /// The handshake is done: media may flow. Once for each peer.
     SetKeys(TransportId, Box<SrtpKeys>),
     /// The peer is gone, or shall go: its viewers' tracks get an RTCP BYE.
     RemoveTransport(TransportId),

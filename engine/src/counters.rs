@@ -148,11 +148,11 @@ drop_reasons! {
     TooLong => "too_long",
     /// Media or DTLS from an address no transport has proven.
     UnknownAddress => "unknown_address",
-    /// A STUN message that cannot be read.
+    /// A STUN message that cannot be read, or whose FINGERPRINT is wrong.
     StunMalformed => "stun_malformed",
     /// A STUN request whose user name fits no transport.
     StunUnknownUfrag => "stun_unknown_ufrag",
-    /// A STUN request with a wrong MESSAGE-INTEGRITY or FINGERPRINT.
+    /// A STUN request with a wrong MESSAGE-INTEGRITY.
     StunIntegrity => "stun_integrity",
     /// An RTP packet that cannot be read.
     RtpMalformed => "rtp_malformed",
@@ -182,6 +182,8 @@ drop_reasons! {
     PoolExhausted => "pool_exhausted",
     /// The control plane does not keep up with events.
     EventRingFull => "event_ring_full",
+    /// More for the control plane than a peer, or strangers together, may send.
+    RateLimited => "rate_limited",
     /// Another shard does not keep up.
     ShardRingFull => "shard_ring_full",
     /// A packet could not be sealed: no keys any more, or the index space is used up.
@@ -190,6 +192,9 @@ drop_reasons! {
     NoAddress => "no_address",
     /// A command that named something which is no longer there.
     StaleCommand => "stale_command",
+    /// A command that would have let one SRTP nonce protect two packets: keys for a peer that has
+    /// some, or an SSRC that the peer was sent before.
+    UnsafeCommand => "unsafe_command",
 }
 
 /// A shard's own drop counts, published as a whole.
@@ -229,6 +234,16 @@ pub struct ShardCounters {
     pub checks_answered: Gauge,
     /// Transports on the shard.
     pub transports: Gauge,
+    /// User name fragments by which peers are found.
+    pub ufrags: Gauge,
+    /// Addresses that peers have proven.
+    pub addresses: Gauge,
+    /// Tracks that peers share, each encoding counted.
+    pub sources: Gauge,
+    /// Renditions that come in or are served here.
+    pub renditions: Gauge,
+    /// Tracks that peers watch.
+    pub outgoing_tracks: Gauge,
     /// Packet slots in use.
     pub slots_in_use: Gauge,
     /// Turns of the loop.
@@ -245,6 +260,11 @@ impl Default for ShardCounters {
             sends: Gauge::default(),
             checks_answered: Gauge::default(),
             transports: Gauge::default(),
+            ufrags: Gauge::default(),
+            addresses: Gauge::default(),
+            sources: Gauge::default(),
+            renditions: Gauge::default(),
+            outgoing_tracks: Gauge::default(),
             slots_in_use: Gauge::default(),
             turns: Gauge::default(),
             drops: std::array::from_fn(|_| Gauge::default()),

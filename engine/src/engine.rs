@@ -28,6 +28,9 @@ use crate::subscriptions::{Step, Subscriptions};
 /// How long a command may wait for room in a shard's ring before the shard counts as stuck.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a shard that has ended tries to say so to a control plane that does not listen.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How an engine is started.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -343,9 +346,11 @@ impl Engine {
     /// Carries out a change of the table. The caller holds the table meanwhile, so that two
     /// changes reach the shards in the order in which they were made.
     fn send_all(&self, steps: Vec<Step>) -> Result<(), EngineError> {
-        steps
+        // A shard that is stuck must not keep the others from being told.
+        let results = steps
             .into_iter()
-            .try_for_each(|(shard, command)| self.send(shard, command))
+            .map(|(shard, command)| self.send(shard, command));
+        results.fold(Ok(()), Result::and)
     }
 
     /// Adds a peer to a shard.
@@ -367,7 +372,7 @@ impl Engine {
         self.send_to_transport(id, Command::RestartIce(id, Box::new(ice)))
     }
 
-    /// Lets media flow under these keys.
+    /// Lets media flow under these keys, which a peer is given once.
     ///
     /// # Errors
     /// [`EngineError::UnknownTransport`].
@@ -543,7 +548,12 @@ fn shard_thread(
     let Ok(links) = links.recv() else { return };
     let mut shard = Shard::new(io, links, seed);
     let error = shard.run().err().map(|error| error.to_string());
-    shard.report_stop(error);
+    let mut told = shard.report_stop(error);
+    let deadline = Instant::now() + STOP_PATIENCE;
+    while !told && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+        told = shard.flush_events();
+    }
 }
 
 /// The lock, whatever a thread that held it did: no invariant spans a panic here.

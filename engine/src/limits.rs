@@ -36,6 +36,23 @@ pub const COMMAND_RING_MESSAGES: usize = 4096;
 /// sends again) or kept back and told later (state changes).
 pub const EVENT_RING_MESSAGES: usize = 4096;
 
+/// State changes kept back while the ring is full. What does not even fit here is told anew a
+/// second later.
+pub const EVENT_BACKLOG: usize = 4 * EVENT_RING_MESSAGES;
+
+/// Messages a second that strangers, together, can hand to the control plane through one shard:
+/// checks with an unknown name or a wrong password, and what the fast path does not answer.
+pub const STRANGE_STUN_PER_SECOND: u32 = 100;
+
+/// DTLS datagrams a second from one peer: a handshake with retransmissions takes some thirty.
+pub const DTLS_DATAGRAMS_PER_SECOND: u32 = 100;
+
+/// State changes a second that one peer can have told at once; what it changes more often is told
+/// as it stands later.
+pub const NEWS_PER_SECOND: u32 = 10;
+/// See [`NEWS_PER_SECOND`].
+pub const NEWS_BURST: u32 = 64;
+
 /// Commands a shard carries out before it looks at the network again.
 pub const COMMANDS_PER_TURN: usize = 64;
 

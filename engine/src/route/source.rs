@@ -192,6 +192,16 @@ impl Source {
         changed.then_some(Activity::Active(received.codec))
     }
 
+    /// The control plane could not be told: with the next packet there is news again.
+    pub(crate) fn tell_activity_again(&mut self) {
+        self.active = false;
+    }
+
+    /// The control plane could not be told: the silence is noticed once more.
+    pub(crate) fn tell_silence_again(&mut self) {
+        self.active = true;
+    }
+
     /// Says once when the rendition has fallen silent.
     pub(crate) fn check_silence(&mut self, now_us: u64) -> Option<Activity> {
         let silent = self.active && now_us >= self.last_packet_us + INACTIVE_AFTER_US;

@@ -8,7 +8,7 @@ use crate::command::{
     SrtpKeys, TransportSpec,
 };
 use crate::counters::DropReason;
-use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, TransportId};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
 use crate::io::Tx;
 use crate::limits::MAX_RTCP_BYTES;
 use crate::packet::codec::MediaKind;
@@ -21,6 +21,7 @@ use crate::route::source::Source;
 use crate::route::viewer::Viewer;
 use crate::shard::Flow;
 use crate::shard::core::{Core, SourcePlace};
+use crate::shard::links::Message;
 use crate::shard::outgoing::{Attachment, OutgoingTrack};
 use crate::shard::peer::Peer;
 use crate::shard::transport::{Credentials, Incoming, IncomingTrack, Transport};
@@ -42,11 +43,7 @@ impl Core {
             Command::RemoveOutgoingTrack(id) => self.remove_outgoing_track(id),
             Command::AddRendition(spec) => self.add_rendition(*spec),
             Command::RemoveRendition(id) => self.remove_rendition(id),
-            Command::Export(id, shard) => self.source_mut(&id).map(|source| {
-                if !source.exports.contains(&shard) {
-                    source.exports.push(shard);
-                }
-            }),
+            Command::Export(id, shard) => self.export(id, shard),
             Command::Unexport(id, shard) => self
                 .source_mut(&id)
                 .map(|source| source.exports.retain(|other| *other != shard)),
@@ -90,6 +87,11 @@ impl Core {
     fn set_keys(&mut self, id: TransportId, keys: &SrtpKeys) -> Option<()> {
         let place = self.transports.place(&id)?;
         let transport = self.transports.get_mut(place)?;
+        // RFC 3711 9.1: these could be the same keys, and SRTCP would begin again at index 0.
+        if transport.incoming.is_some() {
+            self.count_for(place, DropReason::UnsafeCommand);
+            return Some(());
+        }
         let opener = Opener::new(keys.profile, &keys.remote).ok()?;
         let rtcp = RtcpSession::new(keys.profile, &keys.local, &keys.remote).ok()?;
         let sealer = Sealer::new(keys.profile, &keys.local).ok()?;
@@ -229,6 +231,17 @@ impl Core {
 
     fn add_outgoing_track(&mut self, id: TransportId, spec: OutgoingTrackSpec) -> Option<()> {
         let peer = self.transports.place(&id)?;
+        let transport = self.transports.get_mut(peer)?;
+        // RFC 3711 9.1: two tracks, or two lives of one, would number packets of one SSRC alike.
+        let rtx_ssrc = Some(spec.rtx_ssrc).filter(|ssrc| *ssrc != 0);
+        let used = |ssrc: u32| transport.sent_ssrcs.contains(&ssrc);
+        if used(spec.ssrc) || rtx_ssrc.is_some_and(used) || rtx_ssrc == Some(spec.ssrc) {
+            self.count_for(peer, DropReason::UnsafeCommand);
+            return Some(());
+        }
+        transport
+            .sent_ssrcs
+            .extend([spec.ssrc].into_iter().chain(rtx_ssrc));
         let random = self.random();
         let viewer = Viewer::new(0, peer, spec.ssrc, random as u16, (random >> 16) as u32);
         let track = OutgoingTrack::new(spec, viewer, (random >> 48) as u16);
@@ -249,6 +262,19 @@ impl Core {
             && let Some(transport) = self.transports.get_mut(viewer.peer)
         {
             transport.outgoing.retain(|other| *other != place);
+        }
+        Some(())
+    }
+
+    fn export(&mut self, id: RenditionId, shard: ShardId) -> Option<()> {
+        let source = self.source_mut(&id)?;
+        if !source.exports.contains(&shard) {
+            source.exports.push(shard);
+        }
+        let place = source.rendition;
+        // Its next report may be seconds away.
+        if let Some(clock) = self.renditions.get(place)?.clock {
+            self.tell_shard(shard, Message::Clock(id, clock));
         }
         Some(())
     }
@@ -278,12 +304,16 @@ impl Core {
         &mut self,
         id: OutgoingTrackId,
         rendition: RenditionId,
-        payloads: PayloadMap,
+        mut payloads: PayloadMap,
     ) -> Option<()> {
         let rendition_place = self.renditions.place(&rendition)?;
         self.detach(id)?;
         let outgoing = self.outgoing.get_mut(self.outgoing.place(&id)?)?;
         let rendition = self.renditions.get_mut(rendition_place)?;
+        if outgoing.spec.rtx_ssrc == 0 {
+            let payloads = payloads.iter_mut().flatten();
+            payloads.for_each(|payload| payload.rtx_payload_type = None);
+        }
         let mut extensions = outgoing.spec.extensions;
         // Without RTX a packet is resent as it was, to the last byte: it can bear no number that
         // is new each time.

@@ -8,8 +8,9 @@ use crate::counters::{DropReason, Drops};
 use crate::event::Event;
 use crate::ids::{OutgoingTrackId, RenditionId, ShardId, TransportId};
 use crate::io::Tx;
-use crate::limits::{EVENT_RING_MESSAGES, POOL_SLOTS, POOL_SLOTS_PREPARED};
+use crate::limits::{EVENT_BACKLOG, POOL_SLOTS, POOL_SLOTS_PREPARED, STRANGE_STUN_PER_SECOND};
 use crate::pool::{Packet, PacketPool};
+use crate::route::budget::Budget;
 use crate::route::rendition::{Rendition, Sent};
 use crate::route::source::Source;
 use crate::shard::links::{Links, Message};
@@ -46,6 +47,10 @@ pub(crate) struct Core {
     pub(crate) drops: Drops,
     pub(crate) tally: Tally,
     pub(crate) round: u64,
+    /// What strangers may hand to the control plane.
+    pub(crate) strange_stun: Budget,
+    /// Something was done since the counters were last published.
+    pub(crate) unpublished: bool,
     backlog: VecDeque<Event>,
     random: u64,
 }
@@ -78,6 +83,8 @@ impl Core {
             drops: Drops::default(),
             tally: Tally::default(),
             round: 0,
+            strange_stun: Budget::new(STRANGE_STUN_PER_SECOND, STRANGE_STUN_PER_SECOND),
+            unpublished: true,
             backlog: VecDeque::new(),
             random: seed,
         }
@@ -208,14 +215,31 @@ impl Core {
     }
 
     /// Tells the control plane something it must not miss: kept back while its ring is full.
-    pub(crate) fn tell(&mut self, event: Event) {
-        // Bounded by what there is to tell: a few state changes per transport and rendition.
-        if self.backlog.len() < 4 * EVENT_RING_MESSAGES {
+    /// `false` when even that cannot be: the caller has to tell it again later.
+    #[must_use]
+    pub(crate) fn tell(&mut self, event: Event) -> bool {
+        let room = self.backlog.len() < EVENT_BACKLOG;
+        if room {
             self.backlog.push_back(event);
         } else {
             self.drops.count(DropReason::EventRingFull);
         }
         self.flush_events();
+        room
+    }
+
+    /// Tells something after which nothing is told any more: there is always room for one.
+    pub(crate) fn tell_last(&mut self, event: Event) {
+        self.backlog.push_back(event);
+    }
+
+    /// Tells a state change that a peer can make as often as it likes; `false` when it has made too
+    /// many, or as [`tell`](Self::tell).
+    #[must_use]
+    pub(crate) fn tell_for(&mut self, place: u32, event: Event) -> bool {
+        let now_us = self.now_us;
+        let transport = self.transports.get_mut(place);
+        transport.is_some_and(|transport| transport.news.take(now_us)) && self.tell(event)
     }
 
     /// Tells the control plane something that will be said again if it is lost.
@@ -226,8 +250,8 @@ impl Core {
         }
     }
 
-    /// Moves kept-back events into the ring as far as there is room.
-    pub(crate) fn flush_events(&mut self) {
+    /// Moves kept-back events into the ring as far as there is room; `true` when none is left.
+    pub(crate) fn flush_events(&mut self) -> bool {
         let mut moved = false;
         while let Some(event) = self.backlog.pop_front() {
             match self.links.events.push(event) {
@@ -241,6 +265,7 @@ impl Core {
         if moved {
             self.links.events_waker.wake();
         }
+        self.backlog.is_empty()
     }
 
     /// Something is left to do that no datagram announces.
@@ -250,11 +275,15 @@ impl Core {
 
     /// Periodic work exists, so the loop must not sleep without end.
     pub(crate) fn has_timers(&self) -> bool {
-        self.transports.len() > 0 || self.renditions.len() > 0 || !self.backlog.is_empty()
+        self.unpublished
+            || self.transports.len() > 0
+            || self.renditions.len() > 0
+            || !self.backlog.is_empty()
     }
 
     /// Copies the shard's counts to where the control plane reads them.
-    pub(crate) fn publish(&self) {
+    pub(crate) fn publish(&mut self) {
+        self.unpublished = false;
         let to = &self.links.counters;
         to.datagrams_received.set(self.tally.datagrams_received);
         to.packets_routed.set(self.tally.packets_routed);
@@ -262,6 +291,11 @@ impl Core {
         to.sends.set(self.tally.sends);
         to.checks_answered.set(self.tally.checks_answered);
         to.transports.set(self.transports.len() as u64);
+        to.ufrags.set(self.by_ufrag.len() as u64);
+        to.addresses.set(self.by_address.len() as u64);
+        to.sources.set(self.sources.len() as u64);
+        to.renditions.set(self.renditions.len() as u64);
+        to.outgoing_tracks.set(self.outgoing.len() as u64);
         to.slots_in_use.set(self.pool.in_use() as u64);
         self.drops.publish(to);
     }

@@ -50,7 +50,6 @@ impl Core {
         let Some(transport) = self.transports.get(place) else {
             return;
         };
-        let id = transport.id;
         let signature = transport.ice.judge(name, request);
         let extraordinary = !request.unknown_attributes.is_empty()
             || matches!(request.role, Some(IceRole::Controlled(_)));
@@ -79,10 +78,27 @@ impl Core {
             transport.address_changes += u64::from(ice.selected.is_some());
             ice.selected = Some(source);
             ice.selected_check_us = self.now_us;
-            self.tell(Event::AddressSelected(id, source));
         }
-        let selected = self.transports.get(place).and_then(|t| t.ice.selected);
+        let selected = ice.selected;
         self.set_destination(place, selected);
+        self.tell_address(place);
+    }
+
+    /// Tells which address was selected, unless it was told.
+    pub(crate) fn tell_address(&mut self, place: u32) {
+        let Some(transport) = self.transports.get(place) else {
+            return;
+        };
+        let ice = &transport.ice;
+        let Some(selected) = ice.selected.filter(|_| ice.selected != ice.told) else {
+            return;
+        };
+        let event = Event::AddressSelected(transport.id, selected);
+        if self.tell_for(place, event)
+            && let Some(transport) = self.transports.get_mut(place)
+        {
+            transport.ice.told = Some(selected);
+        }
     }
 
     fn answer<T: Tx>(
@@ -137,6 +153,9 @@ impl Core {
     }
 
     fn hand_up(&mut self, source: SocketAddr, transport: Option<u32>, bytes: &[u8]) {
+        if !self.strange_stun.take(self.now_us) {
+            return self.count(DropReason::RateLimited);
+        }
         let transport = transport
             .and_then(|place| self.transports.get(place))
             .map(|t| t.id);

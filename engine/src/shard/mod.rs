@@ -78,6 +78,7 @@ impl<I: Io> Shard<I> {
             let Ok(command) = core.links.commands.pop() else {
                 break;
             };
+            core.unpublished = true;
             if core.apply(command, tx) == Flow::Stop {
                 flow = Flow::Stop;
                 break;
@@ -106,10 +107,17 @@ impl<I: Io> Shard<I> {
         self.next_timer_us()
     }
 
-    /// Tells the control plane that this shard has ended, and why if it was not told to.
-    pub(crate) fn report_stop(&mut self, error: Option<String>) {
-        self.core
-            .tell(Event::ShardStopped(self.core.links.id, error));
+    /// Tells the control plane that this shard has ended, and why if it was not told to. `false`
+    /// when there was no room: [`flush_events`](Self::flush_events) tries again.
+    pub(crate) fn report_stop(&mut self, error: Option<String>) -> bool {
+        let event = Event::ShardStopped(self.core.links.id, error);
+        self.core.tell_last(event);
+        self.core.flush_events()
+    }
+
+    /// Tells the control plane what was kept back; `true` when nothing is left.
+    pub(crate) fn flush_events(&mut self) -> bool {
+        self.core.flush_events()
     }
 
     /// Whether the next turn has something to do that did not come by the network.

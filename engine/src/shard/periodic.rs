@@ -106,11 +106,15 @@ impl Core {
         let id = transport.id;
         let consent_ends_us = transport.ice.last_check_us;
         let consent_ends_us = consent_ends_us.saturating_add(transport.consent_timeout_us);
-        if now_us >= consent_ends_us && !std::mem::replace(&mut transport.ice.expired, true) {
+        if now_us >= consent_ends_us && !transport.ice.expired {
             // RFC 7675 5.1: nothing more is sent to a peer whose consent has expired.
             self.set_destination(place, None);
-            self.tell(Event::ConsentExpired(id));
+            let told = self.tell(Event::ConsentExpired(id));
+            if let Some(transport) = self.transports.get_mut(place) {
+                transport.ice.expired = told;
+            }
         }
+        self.tell_address(place);
         self.sender_reports(place, tx);
         self.receiver_report(place, tx);
         let Some(transport) = self.transports.get(place) else {
@@ -195,7 +199,11 @@ impl Core {
             })
             .collect();
         for rendition in silent {
-            self.tell(Event::RenditionInactive(rendition));
+            if !self.tell(Event::RenditionInactive(rendition))
+                && let Some(source) = self.source_mut(&rendition)
+            {
+                source.tell_silence_again();
+            }
         }
         let len = writer.len();
         if len > 0 {

@@ -24,6 +24,7 @@ impl Core {
     /// Handles one received datagram or train.
     pub(crate) fn receive<T: Tx>(&mut self, mut datagram: Datagram<'_>, tx: &mut T) {
         let source = datagram.source;
+        self.unpublished = true;
         for segment in datagram.segments_mut() {
             self.tally.datagrams_received += 1;
             self.receive_one(source, segment, tx);
@@ -56,9 +57,14 @@ impl Core {
     }
 
     fn dtls(&mut self, place: u32, bytes: &[u8]) {
-        let Some(id) = self.transports.get(place).map(|transport| transport.id) else {
+        let now_us = self.now_us;
+        let Some(transport) = self.transports.get_mut(place) else {
             return;
         };
+        let id = transport.id;
+        if !transport.dtls.take(now_us) {
+            return self.count_for(place, DropReason::RateLimited);
+        }
         match self.copy(bytes) {
             Some(slot) => self.tell_or_drop(Event::Dtls(id, slot.share())),
             None => self.count(DropReason::PoolExhausted),
@@ -107,8 +113,11 @@ impl Core {
             }
             Activity::Inactive => None,
         });
-        if let Some(codec) = codec {
-            self.tell(Event::RenditionActive(rendition, codec));
+        if let Some(codec) = codec
+            && !self.tell_for(place, Event::RenditionActive(rendition, codec))
+            && let Some(source) = self.source_mut(&rendition)
+        {
+            source.tell_activity_again();
         }
         self.route(rendition_place, packet, tx);
         Ok(())

@@ -151,7 +151,9 @@ impl Core {
         let Some(stream) = stream else { return };
         let source = &transport.tracks[stream.track].sources[stream.encoding];
         if source.ssrc == Some(ssrc) {
-            self.tell(Event::Bye(transport.id, source.spec.rendition));
+            let event = Event::Bye(transport.id, source.spec.rendition);
+            // Nothing depends on it: a publisher that has gone falls silent.
+            let _ = self.tell_for(place, event);
         }
     }
 

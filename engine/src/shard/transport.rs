@@ -6,7 +6,10 @@ use std::sync::Arc;
 use crate::command::{IceCredentials, IncomingTrackSpec, TransportSpec};
 use crate::counters::TransportCounters;
 use crate::ids::TransportId;
-use crate::limits::{MAX_ADDRESSES_PER_TRANSPORT, UNKNOWN_SSRC_TRIES_PER_SECOND};
+use crate::limits::{
+    DTLS_DATAGRAMS_PER_SECOND, MAX_ADDRESSES_PER_TRANSPORT, NEWS_BURST, NEWS_PER_SECOND,
+    UNKNOWN_SSRC_TRIES_PER_SECOND,
+};
 use crate::packet::twcc::TwccRecorder;
 use crate::route::budget::Budget;
 use crate::route::remb::RembEstimate;
@@ -22,9 +25,12 @@ pub(crate) struct Ice {
     /// Addresses proven by a valid check, the latest last.
     pub(crate) proven: Vec<SocketAddr>,
     pub(crate) selected: Option<SocketAddr>,
+    /// The selected address that the control plane knows of.
+    pub(crate) told: Option<SocketAddr>,
     /// When the selected address last sent a valid check.
     pub(crate) selected_check_us: u64,
     pub(crate) last_check_us: u64,
+    /// The consent expired, and the control plane knows.
     pub(crate) expired: bool,
 }
 
@@ -106,6 +112,12 @@ pub(crate) struct Transport {
     /// What a publisher is asked for.
     pub(crate) remb: RembEstimate,
     pub(crate) unknown_ssrcs: Budget,
+    /// DTLS datagrams for the control plane.
+    pub(crate) dtls: Budget,
+    /// State changes told to the control plane.
+    pub(crate) news: Budget,
+    /// Every SSRC the peer was ever sent: with the same keys none may begin anew.
+    pub(crate) sent_ssrcs: Vec<u32>,
     pub(crate) packets_received: u64,
     pub(crate) bytes_received: u64,
     pub(crate) rtcp_received: u64,
@@ -127,6 +139,7 @@ impl Transport {
                 previous: None,
                 proven: Vec::with_capacity(2),
                 selected: None,
+                told: None,
                 selected_check_us: now_us,
                 last_check_us: now_us,
                 expired: false,
@@ -142,6 +155,9 @@ impl Transport {
                 UNKNOWN_SSRC_TRIES_PER_SECOND,
                 UNKNOWN_SSRC_TRIES_PER_SECOND,
             ),
+            dtls: Budget::new(DTLS_DATAGRAMS_PER_SECOND, DTLS_DATAGRAMS_PER_SECOND),
+            news: Budget::new(NEWS_PER_SECOND, NEWS_BURST),
+            sent_ssrcs: Vec::new(),
             packets_received: 0,
             bytes_received: 0,
             rtcp_received: 0,
