@@ -69,7 +69,7 @@ counters! {
         packets,
         /// Bytes of their payload.
         bytes,
-        /// Packets lost between the publisher and us and not (yet) restored.
+        /// Packets lost between the publisher and us, restored or not (RFC 3550 A.3).
         packets_lost,
         /// Packets restored by retransmission.
         packets_restored,
