@@ -12,6 +12,7 @@ pub mod impair;
 pub mod netns;
 pub mod picture;
 pub mod process;
+pub mod scene;
 pub mod server;
 pub mod wait;
 

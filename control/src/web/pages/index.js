@@ -43,7 +43,8 @@ function item(stream) {
   about.append(title);
   for (const track of stream.tracks ?? []) about.append(element('span', 'hint', trackText(track)));
   const side = element('div', 'side');
-  const badge = element('span', stream.live ? 'badge live' : 'badge', stream.live ? 'live' : 'waiting');
+  const [look, word] = stream.live ? ['badge live', 'live'] : ['badge', 'waiting'];
+  const badge = element('span', look, word);
   const viewers = stream.viewers === 1 ? '1 viewer' : `${stream.viewers ?? 0} viewers`;
   side.append(badge, element('span', 'hint', viewers));
   if (stream.live) side.append(element('span', 'hint', uptime(stream.uptime_s)));
@@ -64,7 +65,9 @@ async function refresh() {
     const text = JSON.stringify(streams);
     if (text !== shown) list.replaceChildren(...streams.map(item));
     shown = text;
-    note.textContent = streams.length ? '' : 'Nobody is publishing yet. Name a stream above and be the first.';
+    note.textContent = streams.length
+      ? ''
+      : 'Nobody is publishing yet. Name a stream above and be the first.';
     note.classList.remove('problem');
   } catch (error) {
     note.textContent = `The list of streams is not up to date. ${explain(error)}`;

@@ -77,7 +77,7 @@ export function explain(error, role) {
   }
   if (error?.name in MEDIA) return MEDIA[error.name];
   if (error?.message === 'no-media-path') {
-    return 'The server answered, but no media gets through: UDP may be blocked between here and the server.';
+    return 'The server answered, but no media gets through: UDP may be blocked on the way to it.';
   }
   if (error?.message === 'session-lost') return 'The connection was lost.';
   if (error?.name === 'TimeoutError') return 'The server did not answer in time.';

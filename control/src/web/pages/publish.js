@@ -25,7 +25,8 @@ byId('watch-link').href = `/watch/${encodeURIComponent(name)}${location.hash}`;
 // The query sets the choices, whether or not the menus list the value.
 function choose(id, value, label = value) {
   const menu = byId(id);
-  if (![...menu.options].some((option) => option.value === value)) menu.add(new Option(label, value));
+  const listed = [...menu.options].some((option) => option.value === value);
+  if (!listed) menu.add(new Option(label, value));
   menu.value = value;
 }
 const within = (text, low, high) => Math.min(high, Math.max(low, Math.round(Number(text)) || low));
@@ -65,16 +66,24 @@ async function openSource({ source: kind, width, height, fps }) {
   for (const track of stream.getVideoTracks()) {
     if (kind === 'screen') track.contentHint = 'detail';
     track.addEventListener('ended', () => {
-      problem = kind === 'screen' ? 'The screen is no longer shared.' : 'The camera was disconnected.';
+      problem =
+        kind === 'screen' ? 'The screen is no longer shared.' : 'The camera was disconnected.';
       stop();
     });
   }
   return { stream, stop: () => stream.getTracks().forEach((track) => track.stop()) };
 }
 
+// A test card that shrinks when the encoder is busy would test something else than it says.
+function keepResolution(sender) {
+  const parameters = sender.getParameters();
+  parameters.degradationPreference = 'maintain-resolution';
+  sender.setParameters(parameters).catch((error) => console.info('may shrink:', error.message));
+}
+
 // Runs for every new session, on a connection without transceivers.
 function prepare(pc) {
-  const { codec, fps, bitrate_bps } = choices();
+  const { source: kind, codec, fps, bitrate_bps } = choices();
   for (const track of source.stream.getTracks()) {
     const video = track.kind === 'video';
     const transceiver = pc.addTransceiver(track, {
@@ -82,10 +91,13 @@ function prepare(pc) {
       streams: [source.stream],
       sendEncodings: video ? [{ maxBitrate: bitrate_bps, maxFramerate: fps }] : [{}],
     });
+    if (video && kind === 'testcard') keepResolution(transceiver.sender);
     if (!video || codec === 'auto') continue;
     const known = RTCRtpSender.getCapabilities('video').codecs;
     const chosen = known.filter((c) => c.mimeType.toLowerCase() === `video/${codec.toLowerCase()}`);
-    if (chosen.length === 0) throw new Error(`This browser cannot encode ${codec}; choose another codec`);
+    if (chosen.length === 0) {
+      throw new Error(`This browser cannot encode ${codec}; choose another codec`);
+    }
     const helpers = known.filter((c) => /\/(rtx|red|ulpfec)$/i.test(c.mimeType));
     transceiver.setCodecPreferences([...chosen, ...helpers]);
   }
@@ -121,7 +133,8 @@ function show() {
   const { state, text } = connection;
   const running = source !== null;
   byId('status').textContent = problem || (starting ? 'Opening the source …' : text);
-  byId('status').classList.toggle('problem', Boolean(problem) || ['failed', 'retrying'].includes(state));
+  const troubled = Boolean(problem) || ['failed', 'retrying'].includes(state);
+  byId('status').classList.toggle('problem', troubled);
   byId('badge').textContent = BADGES[state] ?? state;
   byId('badge').classList.toggle('live', state === 'connected');
   byId('choices').disabled = running || starting;

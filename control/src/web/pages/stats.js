@@ -1,7 +1,7 @@
 // Reads RTCPeerConnection statistics into flat objects, and rates between two readings.
 
-const find = (report, type, kind, wanted = () => true) =>
-  [...report.values()].find((s) => s.type === type && (!kind || s.kind === kind) && wanted(s)) ?? {};
+const find = (report, type, kind) =>
+  [...report.values()].find((s) => s.type === type && (!kind || s.kind === kind)) ?? {};
 
 const codecName = (report, rtp) => {
   const codec = report.get(rtp.codecId);
@@ -68,6 +68,7 @@ export async function receivingStats(pc) {
     bytesReceived: sum(report, 'inbound-rtp', 'bytesReceived'),
     packetsReceived: sum(report, 'inbound-rtp', 'packetsReceived'),
     packetsLost: sum(report, 'inbound-rtp', 'packetsLost'),
+    retransmittedPacketsReceived: video.retransmittedPacketsReceived ?? 0,
     nackCount: video.nackCount ?? 0,
     pliCount: video.pliCount ?? 0,
     jitter: video.jitter ?? 0,

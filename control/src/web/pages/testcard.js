@@ -9,7 +9,9 @@ const BARS = ['#c0c0c0', '#c0c000', '#00c0c0', '#00c000', '#c000c0', '#c00000', 
 
 const checksum = (time_ms) => {
   let sum = 0x5a;
-  for (let shift = 0; shift < 32; shift += 8) sum = (sum * 31 + ((time_ms >>> shift) & 0xff)) & 0xff;
+  for (let shift = 0; shift < 32; shift += 8) {
+    sum = (sum * 31 + ((time_ms >>> shift) & 0xff)) & 0xff;
+  }
   return sum;
 };
 
@@ -33,7 +35,8 @@ export function decodeClock(row, width) {
     const x = Math.floor(((cell + 0.5) * width) / CELLS) * 4;
     bits.push(row[x] + row[x + 1] + row[x + 2] > 384 ? 1 : 0);
   }
-  const take = (from, count) => bits.slice(from, from + count).reduce((sum, bit) => sum * 2 + bit, 0);
+  const take = (from, count) =>
+    bits.slice(from, from + count).reduce((sum, bit) => sum * 2 + bit, 0);
   const time_ms = take(4, 28);
   if (take(0, 4) !== MARK || take(32, 8) !== checksum(time_ms)) return null;
   return time_ms;

@@ -7,6 +7,8 @@ import { Connection } from './webrtc.js';
 const PERIOD_MS = 1000;
 // Without a packet for this long, the publisher is taken to be gone.
 const SILENCE_MS = 3000;
+// RFC 5905 6: NTP counts from 1900.
+const NTP_EPOCH_MS = 2_208_988_800_000;
 const byId = (id) => document.getElementById(id);
 const name = decodeURIComponent(location.pathname.split('/').pop());
 const query = new URLSearchParams(location.search);
@@ -80,8 +82,8 @@ function measureDelay() {
   const receiver = connection.pc?.getReceivers().find((r) => r.track.kind === 'video');
   const newest = receiver?.getSynchronizationSources()[0];
   if (newest?.captureTimestamp && newest.senderCaptureTimeOffset !== undefined) {
-    // RFC 5905 6: NTP counts from 1900.
-    const captured_ms = newest.captureTimestamp + newest.senderCaptureTimeOffset - 2_208_988_800_000;
+    const captured_ntp_ms = newest.captureTimestamp + newest.senderCaptureTimeOffset;
+    const captured_ms = captured_ntp_ms - NTP_EPOCH_MS;
     const age_ms = Date.now() - captured_ms;
     if (age_ms >= 0 && age_ms < 10_000) return age_ms;
   }
@@ -91,7 +93,8 @@ function measureDelay() {
 let before = null;
 async function tick() {
   const now = connection.state === 'connected' ? await stats().catch(() => null) : null;
-  if (now && now.packetsReceived !== (before?.packetsReceived ?? 0)) packetAt_ms = performance.now();
+  const news = now && now.packetsReceived !== (before?.packetsReceived ?? 0);
+  if (news) packetAt_ms = performance.now();
   if (now && now.framesDecoded > 0) begun = true;
   show();
   if (now && !byId('stats').hidden) {

@@ -1,0 +1,120 @@
+//! Browsers behind networks that lose, delay and reorder packets, or change under them.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+use std::time::Duration;
+
+use fanmill_tests::browser::BrowserOptions;
+use fanmill_tests::impair::{Impairment, UdpImpair};
+use fanmill_tests::scene::{LIMIT, plays, publish, session, shard_port, watch};
+use fanmill_tests::{Browser, Namespace, Server, ServerOptions};
+
+async fn server_for(namespace: &Namespace) -> Server {
+    let options = ServerOptions {
+        ip: namespace.host().into(),
+        ..ServerOptions::default()
+    };
+    Server::start_with(options).await.unwrap()
+}
+
+async fn browser_in(namespace: &Namespace) -> Browser {
+    let options = BrowserOptions {
+        namespace: Some(namespace),
+        flags: &[],
+    };
+    Browser::start_with(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_viewer_who_loses_packets_gets_them_again() {
+    let namespace = Namespace::new().unwrap();
+    let server = server_for(&namespace).await;
+    let (here, there) = (
+        Browser::start().await.unwrap(),
+        browser_in(&namespace).await,
+    );
+    let _publisher = publish(&here, &server, "main", "VP8").await.unwrap();
+    let viewer = watch(&there, &server, "main").await.unwrap();
+    plays(&viewer, 1).await.unwrap();
+    namespace.lose_percent(5, 5).unwrap();
+    let seen = plays(&viewer, 8).await.unwrap();
+    assert!(
+        seen.nack_count > 0 && seen.retransmitted_packets_received > 0,
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn viewers_of_a_publisher_who_loses_packets_see_a_moving_picture() {
+    let namespace = Namespace::new().unwrap();
+    let server = server_for(&namespace).await;
+    let (here, there) = (
+        Browser::start().await.unwrap(),
+        browser_in(&namespace).await,
+    );
+    let publisher = publish(&there, &server, "main", "VP8").await.unwrap();
+    namespace.lose_percent(3, 3).unwrap();
+    let viewer = watch(&here, &server, "main").await.unwrap();
+    plays(&viewer, 8).await.unwrap();
+    let stats = publisher.evaluate("fanmill.stats()").await.unwrap();
+    assert!(
+        stats["nackCount"].as_u64().unwrap() > 0,
+        "the server asks for what it lost: {stats}"
+    );
+}
+
+#[tokio::test]
+async fn a_viewer_behind_a_path_that_delays_and_reorders_keeps_watching() {
+    let server = Server::start().await.unwrap();
+    let browser = Browser::start().await.unwrap();
+    let _publisher = publish(&browser, &server, "main", "VP8").await.unwrap();
+    // The next session may be on either shard: a path to each.
+    let impairment = Impairment {
+        loss_permille: 10,
+        reorder_permille: 50,
+        delay: Duration::from_millis(30),
+        reorder_delay: Duration::from_millis(20),
+        seed: 1,
+    };
+    let viewer = browser.blank().await.unwrap();
+    let mut paths = Vec::new();
+    for shard in 0..2 {
+        let path = UdpImpair::start(server.udp(shard), impairment)
+            .await
+            .unwrap();
+        viewer.before_load(&path.rewrite_answers()).await.unwrap();
+        paths.push(path);
+    }
+    viewer.goto(&server.url("/watch/main")).await.unwrap();
+    plays(&viewer, 6).await.unwrap();
+    let port = shard_port(&viewer).await.unwrap();
+    let path = paths
+        .iter()
+        .find(|path| u64::from(path.address().port()) == port)
+        .unwrap();
+    let (passed, lost, held) = path.counts();
+    assert!(
+        passed > 100 && lost > 0 && held > 0,
+        "{passed} passed, {lost} lost, {held} held"
+    );
+}
+
+#[tokio::test]
+async fn a_viewer_who_walks_into_another_network_keeps_the_session() {
+    let mut namespace = Namespace::new().unwrap();
+    let server = server_for(&namespace).await;
+    let (here, there) = (
+        Browser::start().await.unwrap(),
+        browser_in(&namespace).await,
+    );
+    let _publisher = publish(&here, &server, "main", "VP8").await.unwrap();
+    let viewer = watch(&there, &server, "main").await.unwrap();
+    plays(&viewer, 2).await.unwrap();
+    let before = session(&viewer).await.unwrap();
+    namespace.move_client().unwrap();
+    viewer
+        .wait_for("fanmill.session.restarts > 0", LIMIT)
+        .await
+        .unwrap();
+    plays(&viewer, 3).await.unwrap();
+    assert_eq!(session(&viewer).await.unwrap(), before);
+}
