@@ -6,17 +6,21 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use fanmill_engine::io::uring::Grants;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Check, machine};
 use crate::config::Config;
 
-/// DEFER_TASKRUN came last of what shards need: Linux 6.1.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Multishot `recvmsg` came last of what shards need.
+const KERNEL_MIN: (u32, u32) = (6, 0);
+
+/// DEFER_TASKRUN came last of what shards use where it is.
+const KERNEL_FULL: (u32, u32) = (6, 1);
 
 /// What a shard asks for each of its socket's buffers: 100 ms of 1 Gb/s, with the kernel's own
 /// overhead per packet.
-const SOCKET_BUFFER_BYTES: u64 = 16 << 20;
+const SOCKET_BUFFER_BYTES: usize = 16 << 20;
 
 /// An HTTP connection each for thousands of viewers who join at once.
 const OPEN_FILES: u64 = 4096;
@@ -34,22 +38,35 @@ pub(super) fn kernel(release: &str) -> Check {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
         _ => (0, 0),
     };
-    if version >= KERNEL_MIN {
-        return Check::ok("kernel", release);
-    }
-    let (major, minor) = KERNEL_MIN;
+    let (major, minor) = KERNEL_FULL;
     let cure = format!("upgrade the kernel to {major}.{minor} or later");
-    Check::fail("kernel", format!("{release}, too old"), cure)
+    if version >= KERNEL_FULL {
+        Check::ok("kernel", release)
+    } else if version >= KERNEL_MIN {
+        let found = format!("{release}, which serves, at a higher cost per packet");
+        Check::warn("kernel", found, cure)
+    } else {
+        Check::fail("kernel", format!("{release}, too old"), cure)
+    }
 }
 
-/// Limits, processor and surroundings.
-pub(super) fn machine(config: &Config) -> Vec<Check> {
-    let buffer = |name| socket_buffer(name, machine::sysctl(name).as_deref(), machine::net_admin());
+/// Limits, processor and surroundings. Socket buffers are judged by what was granted, or by the
+/// limit where no socket could be tried.
+pub(super) fn machine(config: &Config, grants: Option<&Grants>) -> Vec<Check> {
+    let limit = |name| machine::sysctl(name)?.parse().ok();
+    let receive_bytes = match grants {
+        Some(grants) => Some(grants.receive_buffer.granted_bytes),
+        None => limit("net.core.rmem_max"),
+    };
+    let send_bytes = match grants {
+        Some(grants) => Some(grants.send_buffer.granted_bytes),
+        None => limit("net.core.wmem_max"),
+    };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     vec![
-        buffer("net.core.rmem_max"),
-        buffer("net.core.wmem_max"),
+        socket_buffer("net.core.rmem_max", receive_bytes),
+        socket_buffer("net.core.wmem_max", send_bytes),
         open_files(getrlimit(Resource::Nofile).current),
         locked_memory(getrlimit(Resource::Memlock).current),
         shards(config.shards, cores),
@@ -67,23 +84,21 @@ pub(super) fn addresses(config: &Config) -> Vec<Check> {
     ]
 }
 
-/// With `net_admin` a shard exceeds the limit (`SO_RCVBUFFORCE`, socket(7)).
-fn socket_buffer(name: &'static str, value: Option<&str>, net_admin: bool) -> Check {
+/// The line is named after the limit, though with CAP_NET_ADMIN a socket exceeds it
+/// (`SO_RCVBUFFORCE`, socket(7)).
+fn socket_buffer(name: &'static str, bytes: Option<usize>) -> Check {
     let set = format!(
         "sysctl -w {name}={SOCKET_BUFFER_BYTES}, and the same line without `sysctl -w` in \
          /etc/sysctl.d/60-fanmill.conf"
     );
-    if net_admin {
-        return Check::ok(name, "no limit for this process (CAP_NET_ADMIN)");
-    }
-    match value.and_then(|value| value.parse::<u64>().ok()) {
+    match bytes {
         Some(bytes) if bytes >= SOCKET_BUFFER_BYTES => {
-            Check::ok(name, format!("{} MiB", bytes / MIB))
+            Check::ok(name, format!("{} MiB granted", bytes >> 20))
         }
         Some(bytes) => {
             let found = format!(
                 "{bytes} bytes; a shard asks for {} MiB and loses packets in bursts without",
-                SOCKET_BUFFER_BYTES / MIB
+                SOCKET_BUFFER_BYTES >> 20
             );
             Check::warn(name, found, set)
         }

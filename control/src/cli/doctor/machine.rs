@@ -23,17 +23,6 @@ pub(super) fn seccomp_filter() -> bool {
         .is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"))
 }
 
-/// Whether this process holds CAP_NET_ADMIN (bit 12, capabilities(7)).
-pub(super) fn net_admin() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:\t"));
-    effective
-        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-        .is_some_and(|mask| mask & (1 << 12) != 0)
-}
-
 /// The kind of container this process runs in, if it can be told.
 pub(super) fn container() -> Option<String> {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {

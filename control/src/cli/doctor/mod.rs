@@ -119,8 +119,12 @@ pub fn run(args: DoctorArgs) -> Result<ExitCode, DoctorError> {
 }
 
 fn examine(config: &Config) -> Report {
-    let mut checks = vec![checks::kernel(&machine::kernel_release()), uring::probe()];
-    checks.extend(checks::machine(config));
+    let probed = fanmill_engine::io::uring::probe();
+    let mut checks = vec![
+        checks::kernel(&machine::kernel_release()),
+        uring::check(&probed),
+    ];
+    checks.extend(checks::machine(config, probed.ok().as_ref()));
     checks.extend(checks::addresses(config));
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     Report { ok, checks }
