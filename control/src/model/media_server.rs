@@ -155,6 +155,11 @@ impl MediaServer {
         lock(&self.0.transports).get(&id).cloned()
     }
 
+    /// How many transports there are.
+    pub fn transport_count(&self) -> usize {
+        lock(&self.0.transports).len()
+    }
+
     /// All transports, oldest first.
     pub fn transports(&self) -> Vec<Transport> {
         let mut all: Vec<_> = lock(&self.0.transports).values().cloned().collect();
@@ -166,13 +171,19 @@ impl MediaServer {
     pub async fn terminate(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         self.0.ending.store(true, Ordering::Relaxed);
-        let all = self.transports();
-        for transport in &all {
-            transport.close_for(CloseReason::Shutdown);
-        }
         let farewell = async {
-            for transport in &all {
-                transport.closed().await;
+            // Again, for those that were being made when new ones began to be refused.
+            loop {
+                let all = self.transports();
+                if all.is_empty() {
+                    break;
+                }
+                for transport in &all {
+                    transport.close_for(CloseReason::Shutdown);
+                }
+                for transport in &all {
+                    transport.closed().await;
+                }
             }
         };
         let _ = tokio::time::timeout(patience.mul_f32(0.6), farewell).await;

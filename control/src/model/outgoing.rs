@@ -187,7 +187,7 @@ impl OutgoingTrack {
             });
         }
         let encoding = self.transponder.choose(incoming);
-        self.show(incoming, encoding)
+        self.show(&mut self.attached(), incoming, encoding)
     }
 
     /// Changes to the encoding the transponder wants now, if it is another.
@@ -195,18 +195,25 @@ impl OutgoingTrack {
     /// # Errors
     /// [`AttachError`].
     pub fn reselect(&self) -> Result<(), AttachError> {
-        let Some(track) = self.attached_to() else {
+        // Held to the end, or what is attached meanwhile would be undone.
+        let mut attached = self.attached();
+        let Some(Attached { track, rendition }) = &*attached else {
             return Ok(());
         };
+        let track = Arc::clone(track);
         let encoding = self.transponder.choose(&track);
-        let current = self.attached().as_ref().map(|attached| attached.rendition);
-        if current == Some(encoding.rendition()) {
+        if *rendition == encoding.rendition() {
             return Ok(());
         }
-        self.show(&track, encoding)
+        self.show(&mut attached, &track, encoding)
     }
 
-    fn show(&self, track: &Arc<IncomingTrack>, encoding: &Encoding) -> Result<(), AttachError> {
+    fn show(
+        &self,
+        attached: &mut Option<Attached>,
+        track: &Arc<IncomingTrack>,
+        encoding: &Encoding,
+    ) -> Result<(), AttachError> {
         let payloads = self.payload_map(track.codecs());
         if payloads.iter().all(Option::is_none) {
             let names: Vec<_> = track
@@ -216,7 +223,6 @@ impl OutgoingTrack {
                 .collect();
             return Err(AttachError::NoCommonCodec(names.join(", ")));
         }
-        let mut attached = self.attached();
         self.engine
             .attach(self.id, encoding.rendition(), payloads)?;
         *attached = Some(Attached {
@@ -231,7 +237,8 @@ impl OutgoingTrack {
     /// # Errors
     /// When the peer has gone.
     pub fn detach(&self) -> Result<(), EngineError> {
-        self.attached().take();
+        let mut attached = self.attached();
+        *attached = None;
         self.engine.detach(self.id)
     }
 

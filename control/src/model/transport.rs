@@ -66,6 +66,9 @@ pub enum CloseReason {
     /// The handshake failed.
     #[error("DTLS handshake failed: {0}")]
     Dtls(String),
+    /// It was silent, and another publisher of the same stream came.
+    #[error("replaced by another publisher after it fell silent")]
+    Replaced,
     /// We ended it, at a client's or an operator's wish.
     #[error("closed on request")]
     Requested,
@@ -223,6 +226,20 @@ impl Transport {
             session.close_reason = reason;
             self.0.closing.cancel();
         }
+    }
+
+    /// Whether it is over or about to be.
+    pub fn is_ending(&self) -> bool {
+        self.0.closing.is_cancelled() || matches!(*self.0.state.borrow(), TransportState::Closed(_))
+    }
+
+    /// A number that changes whenever something of the peer's was heard: a valid connectivity
+    /// check, or a packet under its keys. It is published once a second.
+    pub(crate) fn heard_count(&self) -> u64 {
+        let counters = &self.0.counters;
+        let packets = counters.packets_received.get() + counters.rtcp_received.get();
+        // A time and two counts, none of which ever falls.
+        packets.wrapping_add(counters.last_check_us.get())
     }
 
     /// Waits until it is over, and says why.
