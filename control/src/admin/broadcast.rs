@@ -230,8 +230,8 @@ fn server_info(broadcast: &Broadcast, started: Instant) -> Value {
         "pid": std::process::id(),
         "uptime_s": started.elapsed().as_secs(),
         "fingerprint_sha256": server.fingerprint_sha256(),
-        "transports": server.transports().len(),
-        "streams": broadcast.streams().len(),
+        "transports": server.transport_count(),
+        "streams": broadcast.stream_count(),
         "handshakes": { "completed": dtls.completed(), "failed": dtls.failed() },
         "shards": shards.collect::<Vec<_>>(),
     })

@@ -7,20 +7,29 @@
 mod info;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use fanmill_engine::ids::TransportId;
 
-use crate::model::{AttachError, Endpoint, MediaServer, OfferError, Transport, TransportKind};
+use crate::model::{
+    AttachError, CloseReason, Endpoint, MediaServer, OfferError, Transport, TransportKind,
+};
 use crate::sdp::{IceFragment, Offer};
 
 pub use info::{EncodingInfo, StreamDetails, StreamInfo, TrackInfo, ViewerInfo};
 
 /// Longest stream name in bytes: it stands in URLs and file names.
 pub const MAX_STREAM_NAME_BYTES: usize = 128;
+
+/// A publisher that nothing is heard of for this long is taken for dead when another comes:
+/// most often it is the same one, after a crash or a reload. A live one sends media or at least
+/// checks (RFC 7675 5.1) more often.
+const PUBLISHER_SILENCE: Duration = Duration::from_secs(3);
+
+/// How often publishers are listened for.
+const LISTEN_EVERY: Duration = Duration::from_millis(500);
 
 /// How many streams and viewers are allowed.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +59,9 @@ pub enum BroadcastError {
     /// The offer made no transport.
     #[error(transparent)]
     Offer(#[from] OfferError),
+    /// An update names another ICE session (RFC 9725 4.3.1) than the present one.
+    #[error("that is another ICE session than the present one; use the latest ETag, or *")]
+    OtherIceSession,
     /// No such session, or not any more.
     #[error("there is no such session; it may have ended")]
     UnknownSession,
@@ -73,9 +85,27 @@ pub struct Session {
     kind: TransportKind,
     stream: String,
     transport: Transport,
-    ice_generation: AtomicU64,
+    /// Counts ICE sessions: one more with each restart.
+    ice_generation: Mutex<u64>,
+    heard: Mutex<Heard>,
     /// The stream a viewer is shown; another than its own if an operator said so.
     shown: Mutex<Option<String>>,
+}
+
+/// When a peer was last heard of.
+struct Heard {
+    /// What its transport had counted then.
+    count: u64,
+    at: Instant,
+}
+
+/// The answer to an ICE restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceRestart {
+    /// The fragment to send back.
+    pub answer: String,
+    /// Entity tag of the new ICE session, quotes included.
+    pub etag: String,
 }
 
 impl Session {
@@ -101,17 +131,68 @@ impl Session {
 
     /// Entity tag of the present ICE session (RFC 9725 4.3.1), quotes included.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", self.ice_generation.load(Ordering::Relaxed))
+        etag(*lock(&self.ice_generation))
     }
 
-    /// Restarts ICE; returns the answering fragment. The entity tag changes.
+    /// Takes what the client says of its side of ICE, if it is about the present ICE session:
+    /// `is_expected` is asked with the entity tag. Credentials that are new restart ICE; anything
+    /// else is of no use to this side, and gives `None`.
     ///
     /// # Errors
-    /// When the connection has gone.
-    pub fn restart_ice(&self, fragment: &IceFragment) -> Result<String, BroadcastError> {
+    /// [`BroadcastError::OtherIceSession`], or that the connection has gone.
+    pub fn update_ice(
+        &self,
+        fragment: &IceFragment,
+        is_expected: impl FnOnce(&str) -> bool,
+    ) -> Result<Option<IceRestart>, BroadcastError> {
+        // Held to the end: of two restarts at once, the second is not for the present session.
+        let mut generation = lock(&self.ice_generation);
+        if !is_expected(&etag(*generation)) {
+            return Err(BroadcastError::OtherIceSession);
+        }
+        if !self.transport.is_restart(fragment) {
+            return Ok(None);
+        }
         let answer = self.transport.restart_ice(fragment)?;
-        self.ice_generation.fetch_add(1, Ordering::Relaxed);
-        Ok(answer)
+        *generation += 1;
+        Ok(Some(IceRestart {
+            answer,
+            etag: etag(*generation),
+        }))
+    }
+
+    /// Notes whether anything came from the peer since the last time; returns for how long
+    /// nothing has.
+    fn listen(&self) -> Duration {
+        let mut heard = lock(&self.heard);
+        let count = self.transport.heard_count();
+        if heard.count != count {
+            *heard = Heard {
+                count,
+                at: Instant::now(),
+            };
+        }
+        heard.at.elapsed()
+    }
+
+    /// Whether nothing can be expected of the peer any more.
+    fn is_dead(&self) -> bool {
+        self.transport.is_ending() || self.listen() >= PUBLISHER_SILENCE
+    }
+
+    /// Waits for its end; a publisher is listened for meanwhile.
+    async fn listen_until_closed(&self) -> CloseReason {
+        if self.kind == TransportKind::View {
+            return self.transport.closed().await;
+        }
+        let closed = self.transport.closed();
+        tokio::pin!(closed);
+        loop {
+            match tokio::time::timeout(LISTEN_EVERY, &mut closed).await {
+                Ok(reason) => return reason,
+                Err(_) => drop(self.listen()),
+            }
+        }
     }
 
     fn shown(&self) -> MutexGuard<'_, Option<String>> {
@@ -139,6 +220,7 @@ struct Stream {
 struct Tables {
     streams: HashMap<String, Stream>,
     sessions: HashMap<String, Arc<Session>>,
+    by_transport: HashMap<TransportId, Arc<Session>>,
 }
 
 struct Shared {
@@ -169,7 +251,8 @@ impl Broadcast {
         &self.0.server
     }
 
-    /// Publishes a stream; whoever waits for it sees it. Call it inside the runtime.
+    /// Publishes a stream; whoever waits for it sees it. A publisher that is there already is
+    /// replaced if it is evidently dead. Call it inside the runtime; it waits for the data plane.
     ///
     /// # Errors
     /// [`BroadcastError`].
@@ -177,14 +260,16 @@ impl Broadcast {
         check_name(stream)?;
         let mut tables = self.tables();
         tables.check_room(stream, self.0.limits)?;
-        if tables
-            .streams
-            .get(stream)
-            .is_some_and(|stream| stream.publisher.is_some())
-        {
+        let present = tables.streams.get(stream);
+        let present = present.and_then(|stream| stream.publisher.clone());
+        if present.as_ref().is_some_and(|session| !session.is_dead()) {
             return Err(BroadcastError::Occupied(stream.to_owned()));
         }
         let (transport, answer) = self.0.endpoint.publish(offer)?;
+        if let Some(dead) = present {
+            tables.leave(&dead);
+            dead.transport.close_for(CloseReason::Replaced);
+        }
         let session = tables.enter(TransportKind::Publish, stream, transport);
         let entry = tables.streams.entry(stream.to_owned()).or_default();
         entry.publisher = Some(Arc::clone(&session));
@@ -198,7 +283,8 @@ impl Broadcast {
         Ok(Created { session, answer })
     }
 
-    /// Watches a stream, from when it begins if it has not yet. Call it inside the runtime.
+    /// Watches a stream, from when it begins if it has not yet. Call it inside the runtime; it
+    /// waits for the data plane.
     ///
     /// # Errors
     /// [`BroadcastError`].
@@ -229,6 +315,13 @@ impl Broadcast {
         Ok(Created { session, answer })
     }
 
+    /// Ends a session. Its name and, if it published, its stream are free when this returns; the
+    /// peer is told soon after.
+    pub fn end(&self, session: &Arc<Session>) {
+        self.tables().leave(session);
+        session.transport.close();
+    }
+
     /// A session of a stream by its name in URLs.
     ///
     /// # Errors
@@ -251,22 +344,15 @@ impl Broadcast {
     /// [`BroadcastError::UnknownSession`].
     pub fn viewer_on(&self, transport: u64) -> Result<Arc<Session>, BroadcastError> {
         let tables = self.tables();
-        let mut sessions = tables.sessions.values();
-        let is_it =
-            |s: &&Arc<Session>| s.transport.id().0 == transport && s.kind == TransportKind::View;
-        sessions
-            .find(is_it)
-            .cloned()
-            .ok_or(BroadcastError::UnknownSession)
+        let session = tables.by_transport.get(&TransportId(transport));
+        let session = session.filter(|session| session.kind == TransportKind::View);
+        session.cloned().ok_or(BroadcastError::UnknownSession)
     }
 
     /// The stream that a transport publishes or is shown.
     pub fn stream_of(&self, transport: TransportId) -> Option<String> {
         let tables = self.tables();
-        let session = tables
-            .sessions
-            .values()
-            .find(|s| s.transport.id() == transport)?;
+        let session = tables.by_transport.get(&transport)?;
         match session.kind {
             TransportKind::Publish => Some(session.stream.clone()),
             TransportKind::View => session.shown().clone(),
@@ -280,14 +366,19 @@ impl Broadcast {
     /// fit; the viewer then sees what it saw before.
     pub fn attach(&self, viewer: &Arc<Session>, stream: &str) -> Result<(), BroadcastError> {
         let mut tables = self.tables();
+        tables.check_present(viewer)?;
         let entry = tables.streams.get(stream);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
-        let publisher = entry.publisher.clone();
+        let publisher = entry.publisher.as_ref();
         let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(stream.to_owned()))?;
-        viewer
-            .transport
-            .outgoing()
-            .attach_to(publisher.transport.incoming())?;
+        let outgoing = viewer.transport.outgoing();
+        if let Err(error) = outgoing.attach_to(publisher.transport.incoming()) {
+            // Some of its tracks may have changed over.
+            let before = viewer.shown().clone();
+            let before = before.and_then(|name| tables.streams.get(&name));
+            show(viewer, before.and_then(|stream| stream.publisher.as_ref()));
+            return Err(error.into());
+        }
         tables.move_viewer(viewer, Some(stream));
         Ok(())
     }
@@ -298,6 +389,7 @@ impl Broadcast {
     /// When it has gone.
     pub fn detach(&self, viewer: &Arc<Session>) -> Result<(), BroadcastError> {
         let mut tables = self.tables();
+        tables.check_present(viewer)?;
         viewer.transport.outgoing().detach()?;
         tables.move_viewer(viewer, None);
         Ok(())
@@ -313,6 +405,11 @@ impl Broadcast {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// How many streams are live or waited for.
+    pub fn stream_count(&self) -> usize {
+        self.tables().streams.len()
     }
 
     /// Everything about one stream.
@@ -331,10 +428,14 @@ impl Broadcast {
         let broadcast = self.clone();
         let session = Arc::clone(session);
         tokio::spawn(async move {
-            let reason = session.transport.closed().await;
-            broadcast.tables().leave(&session);
+            let reason = session.listen_until_closed().await;
             let transport = session.transport.id().0;
             tracing::info!(stream = session.stream, transport, %reason, "session ended");
+            // All viewers of a publisher are detached, which may wait for the data plane.
+            let leave = move || broadcast.tables().leave(&session);
+            if tokio::task::spawn_blocking(leave).await.is_err() {
+                tracing::error!(transport, "clearing up after a session panicked");
+            }
         });
     }
 
@@ -351,17 +452,28 @@ impl Tables {
         Ok(())
     }
 
+    fn check_present(&self, session: &Session) -> Result<(), BroadcastError> {
+        let present = self.sessions.contains_key(&session.id);
+        present.then_some(()).ok_or(BroadcastError::UnknownSession)
+    }
+
     fn enter(&mut self, kind: TransportKind, stream: &str, transport: Transport) -> Arc<Session> {
         let session = Arc::new(Session {
             id: random_id(),
             kind,
             stream: stream.to_owned(),
             transport,
-            ice_generation: AtomicU64::new(1),
+            ice_generation: Mutex::new(1),
+            heard: Mutex::new(Heard {
+                count: 0,
+                at: Instant::now(),
+            }),
             shown: Mutex::new(Some(stream.to_owned())),
         });
         self.sessions
             .insert(session.id.clone(), Arc::clone(&session));
+        self.by_transport
+            .insert(session.transport.id(), Arc::clone(&session));
         session
     }
 
@@ -381,7 +493,10 @@ impl Tables {
     }
 
     fn leave(&mut self, session: &Arc<Session>) {
-        self.sessions.remove(&session.id);
+        if self.sessions.remove(&session.id).is_none() {
+            return;
+        }
+        self.by_transport.remove(&session.transport.id());
         match session.kind {
             TransportKind::View => self.move_viewer(session, None),
             TransportKind::Publish => {
@@ -429,6 +544,10 @@ fn check_name(name: &str) -> Result<(), BroadcastError> {
     } else {
         Err(BroadcastError::Name)
     }
+}
+
+fn etag(ice_generation: u64) -> String {
+    format!("\"{ice_generation}\"")
 }
 
 fn random_id() -> String {

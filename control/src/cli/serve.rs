@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanmill_engine::{EngineConfig, ShardReport};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use super::ServeArgs;
@@ -12,7 +13,7 @@ use super::shutdown::Shutdown;
 use crate::admin::{AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods};
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
-use crate::http;
+use crate::http::{self, HttpLimits};
 use crate::log::{self, LogControl, LogError};
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 
@@ -102,22 +103,43 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
     let router = http::router(broadcast, &config.ice_server);
-    let http = axum::serve(listener, router);
-    let http = tokio::spawn(
-        http.with_graceful_shutdown(shutdown.token().cancelled_owned())
-            .into_future(),
-    );
-    tracing::info!("ready: open http://{}/", config.http);
+    let address = listener.local_addr().unwrap_or(config.http);
+    let http = http::serve(listener, router, http_limits(), shutdown.token());
+    let mut http = tokio::spawn(http);
+    tracing::info!("ready: open http://{address}/");
 
     shutdown.begun().await;
     server.terminate(FAREWELL).await;
-    http.abort();
-    if tokio::time::timeout(DRAIN, &mut admin).await.is_err() {
-        tracing::warn!("admin requests were still running; abandoned");
+    let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("requests were still running; abandoned");
         admin.abort();
+        http.abort();
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// HTTP connections, within what the system lets this process open: half of it, since the shards,
+/// the admin socket and whatever else is opened shall not go short.
+fn http_limits() -> HttpLimits {
+    let mut files = getrlimit(Resource::Nofile);
+    if files.current != files.maximum {
+        let raised = Rlimit {
+            current: files.maximum,
+            ..files
+        };
+        match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => files = getrlimit(Resource::Nofile),
+            Err(error) => tracing::debug!(%error, "cannot raise the limit of open files"),
+        }
+    }
+    let mut limits = HttpLimits::default();
+    if let Some(files) = files.current {
+        let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
+        limits.max_connections = limits.max_connections.min(half.max(1));
+    }
+    limits
 }
 
 /// Socket buffers asked for: 100 ms at 1.3 Gbit/s.

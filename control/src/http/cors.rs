@@ -20,7 +20,7 @@ pub(super) async fn allow_any_origin(mut response: Response) -> Response {
         ),
         (
             ACCESS_CONTROL_EXPOSE_HEADERS,
-            "Accept-Patch, ETag, Link, Location",
+            "Accept-Patch, ETag, Link, Location, Retry-After",
         ),
         (ACCESS_CONTROL_MAX_AGE, "86400"),
     ];

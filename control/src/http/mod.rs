@@ -5,17 +5,30 @@
 
 mod cors;
 mod reply;
+mod server;
 mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{any, get};
 use axum::{Json, Router};
+use tokio::sync::Semaphore;
 
 use crate::broadcast::{Broadcast, StreamInfo};
+use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
+
+pub use server::{HttpLimits, serve};
+
+/// Time for the body of a request: 64 KiB at 52 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sessions made or ended at once, each on a thread of its own: they take turns at the tables
+/// anyway.
+const CHANGES_AT_ONCE: usize = 8;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -23,6 +36,7 @@ pub(crate) struct HttpState {
     pub(crate) broadcast: Broadcast,
     /// Servers for clients behind difficult networks, as `Link` headers (RFC 9725 4.6).
     pub(crate) ice_servers: Arc<[String]>,
+    changes: Arc<Semaphore>,
 }
 
 /// The whole HTTP service. `ice_servers` are STUN or TURN URIs that clients are told of.
@@ -30,22 +44,50 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
     let state = HttpState {
         broadcast,
         ice_servers: ice_servers.into(),
+        changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
     };
-    let protocol = |prefix: &str, kind: TransportKind| {
+    let protocol = |kind: TransportKind| {
         let create = move |state, path, request| session::endpoint(kind, state, path, request);
         let resource = move |state, path, request| session::resource(kind, state, path, request);
         Router::new()
-            .route(&format!("/{prefix}/{{stream}}"), any(create))
-            .route(&format!("/{prefix}/{{stream}}/{{session}}"), any(resource))
+            .route("/{stream}", any(create))
+            .route("/{stream}/{session}", any(resource))
+            .fallback(nowhere)
     };
     Router::new()
-        .merge(protocol("whip", TransportKind::Publish))
-        .merge(protocol("whep", TransportKind::View))
+        .nest("/whip", protocol(TransportKind::Publish))
+        .nest("/whep", protocol(TransportKind::View))
+        // Nested routers do not see these.
+        .route("/whip/", any(nowhere))
+        .route("/whep/", any(nowhere))
         .layer(axum::middleware::map_response(cors::allow_any_origin))
         .route("/api/streams", get(streams))
         .layer(DefaultBodyLimit::max(MAX_DESCRIPTION_BYTES))
         .with_state(state)
         .merge(crate::web::router())
+}
+
+impl HttpState {
+    /// Makes or ends a session on a thread that may wait: the data plane may have a queue of
+    /// commands, and a stream with many viewers takes many.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Broadcast) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.changes).acquire_owned().await;
+        let broadcast = self.broadcast.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = change(&broadcast);
+            drop(turn);
+            done
+        });
+        done.await.map_err(|_| Refusal::Defect)
+    }
+}
+
+async fn nowhere() -> Refusal {
+    Refusal::Nowhere
 }
 
 async fn streams(State(state): State<HttpState>) -> Json<Vec<StreamInfo>> {

@@ -1,8 +1,9 @@
 //! What goes wrong, as HTTP says it: a status, and the reason in words as the body.
 
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fanmill_engine::EngineError;
 
 use crate::broadcast::BroadcastError;
 use crate::model::OfferError;
@@ -11,37 +12,44 @@ use crate::sdp::{ErrorClass, SdpError};
 /// A request that was refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
+    /// Nothing is at that path.
+    Nowhere,
     /// The session description or fragment is not good.
     Sdp(SdpError),
     /// The stream or server says no.
     Broadcast(BroadcastError),
     /// The body is of another type than this.
     ContentType(&'static str),
-    /// The body is longer than is read, or broke off.
+    /// The body is longer than is read, or not as announced.
     Body(StatusCode, String),
+    /// The body did not come in time.
+    BodyTimeout,
     /// The resource takes other methods, named here.
     Method(&'static str),
     /// A PATCH must say which ICE session it is for (RFC 9725 4.3.1).
     PreconditionMissing,
-    /// The ICE session it names is not the present one.
-    PreconditionFailed,
+    /// The server has a defect; its log has more.
+    Defect,
 }
 
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Nowhere => StatusCode::NOT_FOUND,
             Self::Sdp(error) => sdp_status(error),
             Self::Broadcast(error) => broadcast_status(error),
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Body(status, _) => *status,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
-            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     fn reason(&self) -> String {
         match self {
+            Self::Nowhere => "nothing is here; streams are at /whip/NAME and /whep/NAME".to_owned(),
             Self::Sdp(error) => error.to_string(),
             Self::Broadcast(error) => error.to_string(),
             Self::ContentType(expected) => {
@@ -53,10 +61,8 @@ impl Refusal {
                 "say in If-Match which ICE session this is for: its ETag, or * to restart ICE"
                     .to_owned()
             }
-            Self::PreconditionFailed => {
-                "If-Match names another ICE session than the present one; use the latest ETag"
-                    .to_owned()
-            }
+            Self::BodyTimeout => "the body of the request did not come in time".to_owned(),
+            Self::Defect => "the server has a defect; its log says more".to_owned(),
         }
     }
 }
@@ -74,9 +80,11 @@ fn broadcast_status(error: &BroadcastError) -> StatusCode {
         BroadcastError::Name => StatusCode::BAD_REQUEST,
         BroadcastError::Occupied(_) | BroadcastError::Attach(_) => StatusCode::CONFLICT,
         BroadcastError::Offer(OfferError::Sdp(error)) => sdp_status(error),
+        BroadcastError::OtherIceSession => StatusCode::PRECONDITION_FAILED,
         BroadcastError::UnknownSession
         | BroadcastError::UnknownStream(_)
-        | BroadcastError::NotLive(_) => StatusCode::NOT_FOUND,
+        | BroadcastError::NotLive(_)
+        | BroadcastError::Engine(EngineError::UnknownTransport(_)) => StatusCode::NOT_FOUND,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -92,6 +100,10 @@ impl IntoResponse for Refusal {
         );
         if let Self::Method(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // RFC 9110 15.5.9: the rest of the body may still come, and would be no request.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));

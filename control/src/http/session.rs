@@ -2,17 +2,17 @@
 //! viewers. An offer POSTed to the endpoint makes a session resource, which takes PATCH (trickled
 //! candidates, ICE restart) and DELETE.
 
-use axum::body::{Body, to_bytes};
+use axum::RequestExt;
+use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::broadcast::{Created, Session};
-use crate::http::HttpState;
 use crate::http::reply::Refusal;
+use crate::http::{BODY_TIMEOUT, HttpState};
 use crate::model::TransportKind;
-use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 use crate::sdp::{IceFragment, Offer};
 
 const SDP: &str = "application/sdp";
@@ -49,11 +49,8 @@ pub(super) async fn resource(
             patch(&session, request).await
         }
         Method::DELETE => {
-            state
-                .broadcast
-                .session(kind, &stream, &id)?
-                .transport()
-                .close();
+            let session = state.broadcast.session(kind, &stream, &id)?;
+            state.change(move |of| of.end(&session)).await?;
             Ok(StatusCode::OK.into_response())
         }
         Method::OPTIONS => Ok(options(RESOURCE_METHODS, ACCEPT_PATCH, FRAGMENT)),
@@ -69,16 +66,21 @@ async fn create(
 ) -> Result<Response, Refusal> {
     let body = read(request, SDP).await?;
     let offer = Offer::parse(&body)?;
-    let (prefix, created) = match kind {
-        TransportKind::Publish => ("whip", state.broadcast.publish(stream, &offer)?),
-        TransportKind::View => ("whep", state.broadcast.watch(stream, &offer)?),
+    let name = stream.to_owned();
+    let created = state.change(move |broadcast| match kind {
+        TransportKind::Publish => broadcast.publish(&name, &offer),
+        TransportKind::View => broadcast.watch(&name, &offer),
+    });
+    let Created { session, answer } = created.await??;
+    let prefix = match kind {
+        TransportKind::Publish => "whip",
+        TransportKind::View => "whep",
     };
-    let Created { session, answer } = created;
     let mut response = (StatusCode::CREATED, answer).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
-    // RFC 9725 4.2: relative to the endpoint, so that it holds behind a proxy too.
+    // RFC 9110 10.2.2: a path alone, so that it holds whatever host a proxy makes of us.
     insert(
         headers,
         LOCATION,
@@ -94,25 +96,35 @@ async fn create(
 }
 
 async fn patch(session: &Session, request: Request) -> Result<Response, Refusal> {
-    let expected = request.headers().get(IF_MATCH).cloned();
+    let expected = if_match(request.headers());
     let body = read(request, FRAGMENT).await?;
     let fragment = IceFragment::parse(&body)?;
     let expected = expected.ok_or(Refusal::PreconditionMissing)?;
-    let restart = session.transport().is_restart(&fragment);
-    // RFC 9725 4.3.3: a restart is for whatever ICE session there is.
-    if expected != "*" && expected.as_bytes() != session.etag().as_bytes() {
-        return Err(Refusal::PreconditionFailed);
-    }
-    if !restart {
+    // RFC 9725 4.3.3: a restart (`*`) is for whatever ICE session there is.
+    let is_expected = |etag: &str| expected.iter().any(|given| given == "*" || given == etag);
+    let Some(restart) = session.update_ice(&fragment, is_expected)? else {
         // Candidates are of no use to the lite side, which never sends a check.
         return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let answer = session.restart_ice(&fragment)?;
-    let mut response = (StatusCode::OK, answer).into_response();
+    };
+    let mut response = (StatusCode::OK, restart.answer).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
-    insert(headers, ETAG, &session.etag());
+    insert(headers, ETAG, &restart.etag);
     Ok(response)
+}
+
+/// The entity tags of If-Match (RFC 9110 13.1.1), or `*`; `None` without that field. Weak tags
+/// match nothing, so they need no telling apart.
+fn if_match(headers: &HeaderMap) -> Option<Vec<String>> {
+    let lines = headers.get_all(IF_MATCH).iter();
+    let mut tags = lines
+        .map(|line| String::from_utf8_lossy(line.as_bytes()))
+        .peekable();
+    tags.peek()?;
+    let each = |line: std::borrow::Cow<'_, str>| -> Vec<String> {
+        line.split(',').map(|tag| tag.trim().to_owned()).collect()
+    };
+    Some(tags.flat_map(each).collect())
 }
 
 fn options(methods: &'static str, accept: HeaderName, media_type: &'static str) -> Response {
@@ -124,7 +136,7 @@ fn options(methods: &'static str, accept: HeaderName, media_type: &'static str) 
 }
 
 /// The body, if it is of the type.
-async fn read(request: Request, media_type: &'static str) -> Result<Vec<u8>, Refusal> {
+async fn read(request: Request, media_type: &'static str) -> Result<Bytes, Refusal> {
     let given = request
         .headers()
         .get(CONTENT_TYPE)
@@ -136,15 +148,11 @@ async fn read(request: Request, media_type: &'static str) -> Result<Vec<u8>, Ref
     if !essence.eq_ignore_ascii_case(media_type) {
         return Err(Refusal::ContentType(media_type));
     }
-    let body: Body = request.into_body();
-    match to_bytes(body, MAX_DESCRIPTION_BYTES).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) => {
-            let reason = format!(
-                "the body cannot be read ({error}); at most {MAX_DESCRIPTION_BYTES} bytes are"
-            );
-            Err(Refusal::Body(StatusCode::PAYLOAD_TOO_LARGE, reason))
-        }
+    // The router bounds what is read.
+    match tokio::time::timeout(BODY_TIMEOUT, request.extract::<Bytes, _>()).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(Refusal::Body(error.status(), error.body_text())),
+        Err(_) => Err(Refusal::BodyTimeout),
     }
 }
 

@@ -1,0 +1,126 @@
+//! The TCP side of HTTP: accepts connections, and lets none of them stay for nothing.
+//!
+//! A client that opens connections and says nothing, or says it byte by byte, holds a descriptor
+//! each; so connections are counted, a request head must come within a time, and no connection
+//! lives for ever. What requests mean is the router's business alone.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Pause after a failed accept, which the next one would most likely fail too (EMFILE).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What HTTP connections may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// Connections at once; further ones wait in the listener's backlog.
+    pub max_connections: usize,
+    /// Time for the head of a request, from the opening of the connection or the end of the
+    /// request before: also how long an idle connection is kept.
+    pub head_timeout: Duration,
+    /// Age at which a connection ends after the request it is at.
+    pub max_age: Duration,
+    /// Time for that request, and for those running when the server ends.
+    pub drain: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            head_timeout: Duration::from_secs(10),
+            max_age: Duration::from_secs(300),
+            drain: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Serves until told to stop; returns when the last connection is closed.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(
+        limits.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
+    let connections = TaskTracker::new();
+    loop {
+        let place = Arc::clone(&places).acquire_owned();
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = async { (place.await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(place), Ok((stream, _))) => {
+                let connection = connection(stream, router.clone(), limits, stop.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            (_, Err(error)) if is_of_the_connection(&error) => {}
+            (_, Err(error)) => {
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            // The semaphore is never closed.
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Errors of accept(2) that say nothing about the next connection.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
+    // Answers are short and awaited; without it they are only later, not wrong.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout);
+    let service = TowerToHyperService::new(router);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        result = connection.as_mut() => return log_end(result),
+        () = stop.cancelled() => {}
+        () = sleep(limits.max_age) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if let Ok(result) = timeout(limits.drain, connection).await {
+        log_end(result);
+    }
+}
+
+fn log_end(result: Result<(), hyper::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "HTTP connection broke off");
+    }
+}
