@@ -126,6 +126,7 @@ fn the_help_states_the_real_defaults() {
     for (key, help) in keys {
         let real = match &defaults[key.as_str()] {
             serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Array(list) if list.is_empty() => "none".to_owned(),
             other => other.to_string(),
         };
         // These three depend on the machine, or on another key; they are stated in words.

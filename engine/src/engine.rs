@@ -4,6 +4,7 @@
 //! may take locks and wait for room in a ring; the shards know nothing of either.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -547,7 +548,11 @@ fn shard_thread(
     // No links come when another shard failed to start.
     let Ok(links) = links.recv() else { return };
     let mut shard = Shard::new(io, links, seed);
-    let error = shard.run().err().map(|error| error.to_string());
+    // A panic is a bug; the control plane must hear of it all the same, to end the process.
+    let error = match catch_unwind(AssertUnwindSafe(|| shard.run())) {
+        Ok(ended) => ended.err().map(|error| error.to_string()),
+        Err(_) => Some("it panicked".to_owned()),
+    };
     let mut told = shard.report_stop(error);
     let deadline = Instant::now() + STOP_PATIENCE;
     while !told && Instant::now() < deadline {

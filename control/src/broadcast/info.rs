@@ -37,8 +37,8 @@ pub struct TrackInfo {
     pub width: u64,
     /// Picture height in pixels; 0 when unknown, or audio.
     pub height: u64,
-    /// Packets received.
-    pub packets: u64,
+    /// Packets received, retransmitted ones included.
+    pub packets_received: u64,
     /// Packets lost between the publisher and us.
     pub packets_lost: u64,
     /// Of the lost ones, those the publisher sent again.
@@ -167,7 +167,7 @@ fn track_info(track: &IncomingTrack) -> TrackInfo {
         bitrate_bps: encodings.iter().map(|encoding| encoding.bitrate_bps).sum(),
         width: best.width.get(),
         height: best.height.get(),
-        packets: best.packets.get(),
+        packets_received: best.packets.get(),
         packets_lost: best.packets_lost.get(),
         packets_restored: best.packets_restored.get(),
         jitter_ms: best.jitter_us.get() as f64 / 1000.0,
