@@ -102,7 +102,8 @@ impl SimEngine {
         }
     }
 
-    fn turn(&mut self) {
+    /// Turns every shard once, whether there is anything left to do or not.
+    pub fn turn(&mut self) {
         for place in &mut self.shards {
             let Some(shard) = place else { continue };
             let flow = shard.turn().expect("the simulated network does not break");

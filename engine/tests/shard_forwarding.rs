@@ -171,6 +171,42 @@ fn a_viewer_sees_only_the_extensions_it_negotiated_and_no_codec_it_did_not() {
 }
 
 #[test]
+fn packets_padded_to_one_size_carry_what_they_did_and_come_again_unpadded() {
+    let mut world = World::new(2, 7);
+    let mut publisher = world.publish(0, Profile::AeadAes128Gcm);
+    let mut viewers = [0, 1].map(|shard| world.watch(shard, Profile::AeadAes128Gcm, &publisher));
+    for len in [897, 900, 890, 899] {
+        publisher.video.payload_len = len;
+        let number = publisher.number();
+        let packet = publisher.video.packet(true, true, len == 899, number);
+        publisher.peer.send_rtp(&packet);
+    }
+    world.run_ms(10);
+    for viewer in &mut viewers {
+        let video = viewer.take_video();
+        assert_eq!(ids(&video), publisher.video.made_ids());
+        assert_in_sequence(&video);
+        let shape = |packet: &Rtp| (packet.header.padding, packet.payload.len());
+        let shapes: Vec<_> = video.iter().map(shape).collect();
+        assert_eq!(
+            shapes,
+            [(true, 897), (false, 900), (true, 890), (false, 899)]
+        );
+        let sealed: Vec<_> = video.iter().map(|packet| packet.sealed.len()).collect();
+        assert!(
+            sealed[..3].iter().all(|len| *len == sealed[1]),
+            "{sealed:?}"
+        );
+
+        viewer.nack(&[video[2].header.sequence_number]);
+        world.run_ms(10);
+        let rtx = viewer.take_rtx();
+        assert_eq!(rtx.len(), 1);
+        assert_eq!(rtx[0].payload[2..], video[2].payload[..]);
+    }
+}
+
+#[test]
 fn padding_is_taken_off_and_padding_only_packets_keep_the_numbering() {
     let mut world = World::new(1, 6);
     let mut publisher = world.publish(0, Profile::AeadAes128Gcm);

@@ -8,7 +8,7 @@ use common::media::{Publisher, Stream, id_of};
 use common::viewing::{Viewer, assert_in_sequence, ids};
 use fanmill_engine::counters::DropReason;
 use fanmill_engine::event::Event;
-use fanmill_engine::ids::{IncomingTrackId, RenditionId};
+use fanmill_engine::ids::IncomingTrackId;
 use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::srtp::Profile;
 
@@ -191,13 +191,13 @@ fn simulcast_encodings_are_told_apart_by_rid_and_their_retransmissions_by_repair
             (640, 360)
         );
     }
-    let active = |rendition: RenditionId| move |event: &Event| matches!(event, Event::RenditionActive(of, Codec::Vp8) if *of == rendition);
     let events = world.events();
     for layer in &layers {
-        assert_eq!(
-            events.iter().filter(|e| active(layer.rendition)(e)).count(),
-            1
-        );
+        let active = |event: &&Event| match event {
+            Event::RenditionActive(of, Codec::Vp8) => *of == layer.rendition,
+            _ => false,
+        };
+        assert_eq!(events.iter().filter(active).count(), 1);
     }
 }
 

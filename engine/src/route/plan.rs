@@ -183,7 +183,7 @@ impl LayoutKey {
             .all(|payload| payload.rtx_payload_type.is_some())
     }
 
-    /// Whether viewers of this layout can decode the codec at this position of the rendition's list.
+    /// Whether viewers of this layout can decode the codec at this position of the list.
     pub(crate) fn plays(&self, codec: u8) -> bool {
         matches!(self.payloads.get(usize::from(codec)), Some(Some(_)))
     }

@@ -312,7 +312,7 @@ impl IncomingTrack {
 
     /// The encoding a packet says it belongs to; the only one if there is just one.
     fn encoding_of(&self, packet: &[u8], extensions: &Extensions, rtx: bool) -> Option<usize> {
-        // RFC 8852 3: a retransmission has a stream id of its own, if any, beside the one it repairs.
+        // RFC 8852 3: a retransmission may have a stream id of its own beside the one it repairs.
         let repaired = extensions.get(packet, Extension::RepairedRid);
         let rid = extensions.get(packet, Extension::Rid);
         let rid = if rtx { repaired.or(rid) } else { rid };

@@ -29,7 +29,7 @@ pub type Rtcp = Box<dyn rtcp::packet::Packet + Send + Sync>;
 pub struct Secret([u8; 46]);
 
 impl Secret {
-    fn new(seed: u64, direction: u8) -> Self {
+    pub fn new(seed: u64, direction: u8) -> Self {
         let mut bytes = [direction; 46];
         for (place, byte) in bytes.iter_mut().enumerate() {
             *byte ^= (seed >> (8 * (place % 8))) as u8 ^ place as u8;
@@ -157,7 +157,12 @@ impl Peer {
     }
 
     pub fn seal_rtp(&mut self, plain: &[u8]) -> Vec<u8> {
-        self.seal.encrypt_rtp(plain).unwrap().to_vec()
+        self.try_seal_rtp(plain).unwrap()
+    }
+
+    /// `None` for what the foreign implementation does not take for RTP.
+    pub fn try_seal_rtp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        Some(self.seal.encrypt_rtp(plain).ok()?.to_vec())
     }
 
     pub fn send_rtp(&mut self, plain: &[u8]) {
@@ -167,7 +172,11 @@ impl Peer {
 
     pub fn seal_rtcp(&mut self, packets: &[Rtcp]) -> Vec<u8> {
         let plain = rtcp::packet::marshal(packets).unwrap();
-        self.seal.encrypt_rtcp(&plain).unwrap().to_vec()
+        self.seal_plain_rtcp(&plain)
+    }
+
+    pub fn seal_plain_rtcp(&mut self, plain: &[u8]) -> Vec<u8> {
+        self.seal.encrypt_rtcp(plain).unwrap().to_vec()
     }
 
     pub fn send_rtcp(&mut self, packet: impl rtcp::packet::Packet + Send + Sync + 'static) {
