@@ -1,7 +1,7 @@
 //! A shard: the loop that receives, opens, routes, seals and sends.
 //!
 //! One thread drives one [`Shard`]; nothing in it is shared but through the rings of
-//! [`links::Links`]. The loop is generic over [`Io`], so the simulated network runs this very
+//! `links::Links`. The loop is generic over [`Io`], so the simulated network runs this very
 //! code. A turn never waits for another thread, and does no system call but those of its [`Io`]
 //! and the writes that wake a sleeping neighbour.
 
