@@ -234,7 +234,11 @@ impl Page {
     /// If `limit` passes first, with what the page says of itself, or if it throws.
     pub async fn wait_for(&self, expression: &str, limit: Duration) -> Result<()> {
         let script = format!("(async () => Boolean(await ({expression})))()");
-        let probe = async || Ok(self.evaluate(&script).await? == json!(true));
+        let probe = async || match self.evaluate(&script).await {
+            // The page that was asked made way for the next one.
+            Err(error) if is_navigation(&error) => Ok(false),
+            value => Ok(value? == json!(true)),
+        };
         let Err(error) = wait::until(expression, limit, probe, |&done| done).await else {
             return Ok(());
         };
@@ -324,6 +328,18 @@ impl Page {
             .await
             .map(drop)
     }
+}
+
+/// Whether a command failed because the page it was for was just replaced by another.
+fn is_navigation(error: &anyhow::Error) -> bool {
+    let text = error.root_cause().to_string();
+    let answers = [
+        "navigated or closed",
+        "context was destroyed",
+        "find context",
+        "find default",
+    ];
+    answers.iter().any(|answer| text.contains(answer))
 }
 
 /// Keeps a screenshot where a person can look at it, in `FANMILL_SCREENSHOTS` if that is set.
