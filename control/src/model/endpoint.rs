@@ -33,6 +33,9 @@ pub enum OfferError {
     /// The data plane did not take it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// No shard is left to serve it.
+    #[error("the server's data plane has failed; try another server")]
+    NoShard,
     /// The server is ending.
     #[error("the server is shutting down")]
     Shutdown,

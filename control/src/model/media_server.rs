@@ -70,6 +70,15 @@ impl Names {
     }
 }
 
+/// What placing a transport needs to know of a shard.
+#[derive(Debug, Default)]
+struct ShardState {
+    /// Transports on it.
+    load: AtomicUsize,
+    /// It ended without being told to.
+    failed: AtomicBool,
+}
+
 struct Shared {
     config: MediaServerConfig,
     engine: Engine,
@@ -78,8 +87,7 @@ struct Shared {
     cname: String,
     transports: Mutex<HashMap<TransportId, Transport>>,
     renditions: Mutex<HashMap<RenditionId, Arc<IncomingTrack>>>,
-    /// Transports by shard, for placing new ones.
-    load: Vec<AtomicUsize>,
+    shards: Vec<ShardState>,
     ending: AtomicBool,
     failed: CancellationToken,
 }
@@ -100,8 +108,8 @@ impl MediaServer {
         let certificate = Certificate::generate().map_err(MediaServerError::Certificate)?;
         let dtls = DtlsCrate::new(certificate, config.dtls);
         let (engine, events) = Engine::start(&config.engine)?;
-        let load = (0..config.engine.shards)
-            .map(|_| AtomicUsize::new(0))
+        let shards = (0..config.engine.shards)
+            .map(|_| ShardState::default())
             .collect();
         let server = Self(Arc::new(Shared {
             config,
@@ -111,7 +119,7 @@ impl MediaServer {
             cname: format!("fanmill-{:016x}", random_u64()),
             transports: Mutex::default(),
             renditions: Mutex::default(),
-            load,
+            shards,
             ending: AtomicBool::new(false),
             failed: CancellationToken::new(),
         }));
@@ -258,9 +266,11 @@ impl MediaServer {
         if lock(&self.0.transports).len() >= self.0.config.max_transports {
             return Err(OfferError::Full(self.0.config.max_transports));
         }
-        let load = self.0.load.iter().map(|load| load.load(Ordering::Relaxed));
-        let least = load.enumerate().min_by_key(|(_, load)| *load);
-        Ok(ShardId(least.map_or(0, |(shard, _)| shard as u16)))
+        let serving = self.0.shards.iter().enumerate();
+        let serving = serving.filter(|(_, shard)| !shard.failed.load(Ordering::Relaxed));
+        let least = serving.min_by_key(|(_, shard)| shard.load.load(Ordering::Relaxed));
+        let (shard, _) = least.ok_or(OfferError::NoShard)?;
+        Ok(ShardId(shard as u16))
     }
 
     /// Brings a transport to life: on its shard with its tracks, in the tables, and with a task.
@@ -278,7 +288,7 @@ impl MediaServer {
             return Err(error.into());
         }
         let (transport, started) = Transport::new(self.clone(), parts);
-        self.0.load[usize::from(transport.0.shard.0)].fetch_add(1, Ordering::Relaxed);
+        self.load_of(&transport).fetch_add(1, Ordering::Relaxed);
         {
             let mut renditions = lock(&self.0.renditions);
             for track in transport.incoming().tracks() {
@@ -297,7 +307,7 @@ impl MediaServer {
         let Some(transport) = lock(&self.0.transports).remove(&id) else {
             return;
         };
-        self.0.load[usize::from(transport.0.shard.0)].fetch_sub(1, Ordering::Relaxed);
+        self.load_of(&transport).fetch_sub(1, Ordering::Relaxed);
         {
             let mut renditions = lock(&self.0.renditions);
             for track in transport.incoming().tracks() {
@@ -309,6 +319,10 @@ impl MediaServer {
         if let Err(error) = self.0.engine.remove_transport(id) {
             tracing::warn!(transport = id.0, %error, "cannot remove a transport from its shard");
         }
+    }
+
+    fn load_of(&self, transport: &Transport) -> &AtomicUsize {
+        &self.0.shards[usize::from(transport.0.shard.0)].load
     }
 
     pub(crate) fn start_dtls(
@@ -376,6 +390,20 @@ impl MediaServer {
             Event::ShardStopped(shard, Some(error)) => {
                 self.0.failed.cancel();
                 tracing::error!(shard = shard.0, %error, "shard failed; its peers are cut off");
+                self.give_up(shard);
+            }
+        }
+    }
+
+    /// Ends what was on a shard that failed: nobody else would notice, since a shard watches over
+    /// its peers' consent itself.
+    fn give_up(&self, shard: ShardId) {
+        if let Some(state) = self.0.shards.get(usize::from(shard.0)) {
+            state.failed.store(true, Ordering::Relaxed);
+        }
+        for transport in self.transports() {
+            if transport.0.shard == shard {
+                transport.close_for(CloseReason::ShardFailed);
             }
         }
     }
@@ -424,3 +452,6 @@ fn random_u64() -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,9 @@ pub enum CloseReason {
     /// It was silent, and another publisher of the same stream came.
     #[error("replaced by another publisher after it fell silent")]
     Replaced,
+    /// The shard that served it failed.
+    #[error("the shard that served it failed")]
+    ShardFailed,
     /// We ended it, at a client's or an operator's wish.
     #[error("closed on request")]
     Requested,
