@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
+use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
 
 use crate::model::{
@@ -528,9 +529,15 @@ fn show(viewer: &Session, publisher: Option<&Arc<Session>>) {
         Some(publisher) => outgoing.attach_to(publisher.transport.incoming()),
         None => outgoing.detach().map_err(AttachError::from),
     };
-    if let Err(error) = done {
+    let transport = viewer.transport.id().0;
+    match done {
+        Ok(()) => {}
+        // One side has just gone, and its session is about to follow.
+        Err(AttachError::Engine(
+            EngineError::UnknownOutgoingTrack(_) | EngineError::UnknownRendition(_),
+        )) => tracing::debug!(transport, "nothing to show, or nobody to show it to"),
         // It sees what could be attached; an operator finds the rest in the log.
-        tracing::warn!(transport = viewer.transport.id().0, %error, "cannot show a stream fully");
+        Err(error) => tracing::warn!(transport, %error, "cannot show a stream fully"),
     }
 }
 
