@@ -254,11 +254,14 @@ impl Peer {
         let mut opening = self.opening.lock().unwrap();
         // RFC 5761 4: RTCP by its packet type.
         if (192..=223).contains(&datagram[1]) {
-            let plain = opening.decrypt_rtcp(&datagram).unwrap();
-            self.byes.extend(super::media::byes(&plain));
+            if let Ok(plain) = opening.decrypt_rtcp(&datagram) {
+                self.byes.extend(super::media::byes(&plain));
+            }
             return None;
         }
-        Some(Rtp::parse(&opening.decrypt_rtp(&datagram).unwrap()))
+        // What is meant for a client that vanished from this port before does not open.
+        let plain = opening.decrypt_rtp(&datagram).ok()?;
+        Some(Rtp::parse(&plain))
     }
 
     /// Says close_notify.
