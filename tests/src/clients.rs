@@ -1,16 +1,28 @@
-//! Clients that are not browsers: aiortc and the ffmpeg of `imageio-ffmpeg`, from the Python
-//! environment that `tools/install-test-clients` makes, and the machine's own ffmpeg.
+//! Clients that were not written for this server: aiortc and the ffmpeg of `imageio-ffmpeg`, from
+//! the Python environment that `tools/install-test-clients` makes, GStreamer, Firefox, and those of
+//! Node.js.
+//!
+//! Each is a program in `tests/clients`: a publisher publishes until it gets SIGTERM, a viewer
+//! watches for a while and prints what it saw as JSON.
+
+pub mod firefox;
+pub mod gstreamer;
+pub mod node;
+mod seen;
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::netns::Namespace;
 use crate::process::{Process, command};
+
+pub use seen::{ReceivedRtp, Seen, StreamCounts};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/test-clients");
 
@@ -72,15 +84,7 @@ pub async fn aiortc_watch(url: &str, seconds: u32, namespace: Option<&Namespace>
     command
         .arg(script("aiortc_whep.py"))
         .args([url, &seconds.to_string()]);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let limit = Duration::from_secs(u64::from(seconds) + 60);
-    let output = tokio::time::timeout(limit, command.output())
-        .await
-        .with_context(|| format!("aiortc still runs after {limit:?}"))??;
-    if !output.status.success() {
-        bail!("aiortc: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    report("aiortc", command, seconds).await
 }
 
 /// Publishes H264 and Opus with ffmpeg's WHIP output until the value is dropped.
@@ -88,6 +92,18 @@ pub async fn aiortc_watch(url: &str, seconds: u32, namespace: Option<&Namespace>
 /// # Errors
 /// If ffmpeg is not installed.
 pub async fn ffmpeg_publish(url: &str, namespace: Option<&Namespace>) -> Result<Process> {
+    ffmpeg_publish_with(&[], url, namespace).await
+}
+
+/// The same, with `options` for the WHIP output.
+///
+/// # Errors
+/// If ffmpeg is not installed.
+pub async fn ffmpeg_publish_with(
+    options: &[&str],
+    url: &str,
+    namespace: Option<&Namespace>,
+) -> Result<Process> {
     let mut command = command(whip_ffmpeg().await?, namespace);
     command
         .args(["-hide_banner", "-loglevel", "info", "-re"])
@@ -111,11 +127,29 @@ pub async fn ffmpeg_publish(url: &str, namespace: Option<&Namespace>) -> Result<
             "-b:v",
             "800k",
         ])
-        .args([
-            "-c:a", "libopus", "-ac", "2", "-ar", "48000", "-b:a", "64k", "-f", "whip", url,
-        ])
+        .args(["-c:a", "libopus", "-ac", "2", "-ar", "48000", "-b:a", "64k"])
+        .args(options)
+        .args(["-f", "whip", url])
         .stdin(Stdio::null());
     Ok(Process::spawn("ffmpeg", &mut command)?.polite())
+}
+
+/// Runs a viewer that watches for `seconds` and prints its report as JSON.
+async fn report<T: DeserializeOwned>(name: &str, mut command: Command, seconds: u32) -> Result<T> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    // It waits up to 30 seconds for the first packet.
+    let limit = Duration::from_secs(u64::from(seconds) + 60);
+    let output = tokio::time::timeout(limit, command.output())
+        .await
+        .with_context(|| format!("{name} still runs after {limit:?}"))??;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!(
+            "{name}: {printed}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    serde_json::from_str(&printed).with_context(|| format!("{name} printed {printed:?}"))
 }
 
 fn script(name: &str) -> PathBuf {

@@ -1,0 +1,43 @@
+//! GStreamer's webrtcbin, through the distribution's Python. It sends no connectivity check to a
+//! loopback address.
+
+use std::process::Stdio;
+
+use anyhow::Result;
+
+use super::{Seen, report, script};
+use crate::netns::Namespace;
+use crate::process::{Process, command};
+
+/// The bindings of GStreamer belong to this Python, not to the one that comes first in `PATH`.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Publishes a moving picture (`VP8`, `VP9` or `H264`) and a tone until the value is dropped.
+///
+/// # Errors
+/// If there is no Python.
+pub fn publish(url: &str, codec: &str, namespace: Option<&Namespace>) -> Result<Process> {
+    let mut command = command(PYTHON, namespace);
+    command
+        .arg(script("gst_whip.py"))
+        .args([url, codec])
+        .stdin(Stdio::null());
+    Ok(Process::spawn("GStreamer", &mut command)?.polite())
+}
+
+/// Watches a stream of `codec` for `seconds` of decoded video.
+///
+/// # Errors
+/// If GStreamer is not installed or fails; the error holds what it printed.
+pub async fn watch(
+    url: &str,
+    codec: &str,
+    seconds: u32,
+    namespace: Option<&Namespace>,
+) -> Result<Seen> {
+    let mut command = command(PYTHON, namespace);
+    command
+        .arg(script("gst_whep.py"))
+        .args([url, codec, &seconds.to_string()]);
+    report("GStreamer", command, seconds).await
+}
