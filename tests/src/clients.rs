@@ -9,6 +9,7 @@ pub mod firefox;
 pub mod gstreamer;
 pub mod node;
 mod seen;
+mod stage;
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -23,6 +24,7 @@ use crate::netns::Namespace;
 use crate::process::{Process, command};
 
 pub use seen::{ReceivedRtp, Seen, StreamCounts};
+pub use stage::Stage;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/test-clients");
 
@@ -85,6 +87,15 @@ pub async fn aiortc_watch(url: &str, seconds: u32, namespace: Option<&Namespace>
         .arg(script("aiortc_whep.py"))
         .args([url, &seconds.to_string()]);
     report("aiortc", command, seconds).await
+}
+
+/// Watches a stage with aiortc for `seconds`: a moving picture of 640x360, and sound.
+///
+/// # Errors
+/// If that is not what it sees and hears.
+pub async fn aiortc_sees(stage: &Stage, seconds: u32) -> Result<()> {
+    let seen: Seen = serde_json::from_value(aiortc_watch(&stage.whep(), seconds, None).await?)?;
+    seen.check(seconds, 640, 360).context("aiortc")
 }
 
 /// Publishes H264 and Opus with ffmpeg's WHIP output until the value is dropped.
