@@ -5,6 +5,7 @@
 //! Each is a program in `tests/clients`: a publisher publishes until it gets SIGTERM, a viewer
 //! watches for a while and prints what it saw as JSON.
 
+pub mod console;
 pub mod firefox;
 pub mod gstreamer;
 pub mod node;

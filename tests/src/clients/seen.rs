@@ -36,6 +36,15 @@ impl Seen {
     /// # Errors
     /// If it is not, with all that was seen.
     pub fn check(&self, seconds: u32, width: u64, height: u64) -> Result<()> {
+        self.check_picture(seconds, width, height)?;
+        self.check_sound(seconds)
+    }
+
+    /// Whether that is `seconds` of a moving picture of this size.
+    ///
+    /// # Errors
+    /// If it is not, with all that was seen.
+    pub fn check_picture(&self, seconds: u32, width: u64, height: u64) -> Result<()> {
         let seconds = u64::from(seconds);
         ensure!(
             self.video_frames >= seconds * FRAMES_PER_SECOND_MIN
@@ -43,8 +52,17 @@ impl Seen {
                 && (self.width, self.height) == (width, height),
             "not {seconds} s of a moving {width}x{height} picture: {self:?}"
         );
+        Ok(())
+    }
+
+    /// Whether that is `seconds` of sound.
+    ///
+    /// # Errors
+    /// If it is not, with all that was seen.
+    pub fn check_sound(&self, seconds: u32) -> Result<()> {
+        let frames = u64::from(seconds) * AUDIO_FRAMES_PER_SECOND_MIN;
         ensure!(
-            self.audio_frames >= seconds * AUDIO_FRAMES_PER_SECOND_MIN && self.audio_rms > LOUD_RMS,
+            self.audio_frames >= frames && self.audio_rms > LOUD_RMS,
             "not {seconds} s of sound: {self:?}"
         );
         Ok(())

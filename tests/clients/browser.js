@@ -1,0 +1,105 @@
+// A WHIP publisher and a WHEP viewer for a browser's console, with the offers that the server's own
+// pages never make. Evaluated in a page of the server; answers with the object of its functions.
+({
+  /**
+   * Offers `transceivers` (functions of the connection) and resolves when connected.
+   * `trickle`: offer before any candidate is gathered, and tell the server of none after.
+   */
+  async connect(url, { transceivers, datachannel, bundlePolicy, trickle }) {
+    const pc = new RTCPeerConnection({ bundlePolicy: bundlePolicy ?? 'balanced' });
+    if (datachannel === 'first') pc.createDataChannel('chat');
+    for (const add of transceivers) add(pc);
+    if (datachannel === 'last') pc.createDataChannel('chat');
+    await pc.setLocalDescription();
+    const offer = pc.localDescription.sdp;
+    while (!trickle && pc.iceGatheringState !== 'complete') {
+      await new Promise((resolve) => pc.addEventListener('icegatheringstatechange', resolve));
+    }
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/sdp' },
+      body: trickle ? offer : pc.localDescription.sdp,
+    });
+    const text = await response.text();
+    if (response.status !== 201) throw new Error(`HTTP ${response.status}: ${text}`);
+    pc.offered = trickle ? offer : pc.localDescription.sdp;
+    pc.answered = text;
+    pc.session = new URL(response.headers.get('Location'), url).href;
+    await pc.setRemoteDescription({ type: 'answer', sdp: text });
+    while (pc.connectionState !== 'connected') {
+      if (pc.connectionState === 'failed') throw new Error(`connection failed\n${text}`);
+      await new Promise((resolve) => pc.addEventListener('connectionstatechange', resolve));
+    }
+    return pc;
+  },
+
+  /**
+   * Publishes the test card. `kinds`: of its tracks; `encodings`: of its video; `codec`: alone in
+   * the offer beside its helpers.
+   */
+  async publish(url, { kinds, encodings, codec, size, fps, ...offer }) {
+    const { TestCard } = await import('/assets/testcard.js');
+    const card = new TestCard(...(size ?? [640, 360]), fps ?? 15);
+    const video = (pc) => {
+      const [track] = card.stream.getVideoTracks();
+      const transceiver = pc.addTransceiver(track, {
+        direction: 'sendonly',
+        sendEncodings: encodings ?? [{}],
+      });
+      if (!codec) return;
+      const known = RTCRtpSender.getCapabilities('video').codecs;
+      const mine = known.filter((c) => c.mimeType === `video/${codec}`);
+      const helpers = known.filter((c) => c.mimeType === 'video/rtx');
+      transceiver.setCodecPreferences([...mine, ...helpers]);
+    };
+    const audio = (pc) =>
+      pc.addTransceiver(card.stream.getAudioTracks()[0], { direction: 'sendonly' });
+    const add = { audio, video };
+    const transceivers = (kinds ?? ['audio', 'video']).map((kind) => add[kind]);
+    this.publisher = await this.connect(url, { transceivers, ...offer });
+  },
+
+  /**
+   * Watches; `kinds` are the sections of the offer in their order. `extensions`: URIs of header
+   * extensions that the browser does not offer unless told.
+   */
+  async watch(url, { kinds, extensions, ...offer }) {
+    const transceivers = (kinds ?? ['audio', 'video']).map((kind) => (pc) => {
+      const transceiver = pc.addTransceiver(kind, { direction: 'recvonly' });
+      const known = transceiver.getHeaderExtensionsToNegotiate();
+      for (const extension of known) {
+        if (extensions?.includes(extension.uri)) extension.direction = 'sendrecv';
+      }
+      transceiver.setHeaderExtensionsToNegotiate(known);
+      // An element each: one with both would hold the sound back until there is a picture.
+      const element = document.body.appendChild(document.createElement(kind));
+      element.autoplay = true;
+      element.srcObject = new MediaStream([transceiver.receiver.track]);
+    });
+    this.viewer = await this.connect(url, { transceivers, ...offer });
+  },
+
+  /** What the viewer decoded so far. */
+  async received() {
+    const report = [...(await this.viewer.getStats()).values()];
+    const of = (kind) => report.find((s) => s.type === 'inbound-rtp' && s.kind === kind) ?? {};
+    const video = of('video');
+    const audio = of('audio');
+    return {
+      frames: video.framesDecoded ?? 0,
+      width: video.frameWidth ?? 0,
+      height: video.frameHeight ?? 0,
+      energy: audio.totalAudioEnergy ?? 0,
+      samples: audio.totalSamplesReceived ?? 0,
+    };
+  },
+
+  async end() {
+    for (const pc of [this.publisher, this.viewer]) {
+      if (!pc) continue;
+      await fetch(pc.session, { method: 'DELETE' });
+      pc.close();
+    }
+    this.publisher = this.viewer = null;
+  },
+})

@@ -1,0 +1,108 @@
+//! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fanmill_tests::clients::console::Console;
+use fanmill_tests::clients::{Stage, node};
+use fanmill_tests::{Browser, wait};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(40);
+const SECONDS: u32 = 5;
+
+/// Tells a receiver which layers belong to one picture. Without it, libwebrtc takes each layer of
+/// AV1 for a picture of its own and decodes none; it offers to receive it only if told to.
+const DEPENDENCY_DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
+fn rids() -> Value {
+    json!([
+        { "rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 150_000 },
+        { "rid": "h", "scaleResolutionDownBy": 2, "maxBitrate": 400_000 },
+        { "rid": "f", "maxBitrate": 900_000 },
+    ])
+}
+
+/// The rids whose packets come, and their widths.
+fn active(stream: &Value) -> Vec<(String, u64)> {
+    let tracks = stream["tracks"].as_array().into_iter().flatten();
+    let video = tracks.filter(|track| track["kind"] == "video");
+    let encodings = video.flat_map(|track| track["encodings"].as_array().into_iter().flatten());
+    let active = encodings.filter(|encoding| encoding["active"] == true);
+    active
+        .map(|encoding| {
+            let rid = encoding["rid"].as_str().unwrap_or_default().to_owned();
+            (rid, encoding["width"].as_u64().unwrap_or_default())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn viewers_rise_to_the_best_of_three_simulcast_encodings() -> Result<()> {
+    let stage = Stage::new().await?;
+    let browser = Browser::start().await?;
+    // Viewers are there before the upper encodings, which begin once the server's feedback told
+    // the publisher that there is room for them.
+    let viewer = Console::open(&browser, stage.server()).await?;
+    viewer.watch(&stage.whep(), &json!({})).await?;
+    let publisher = Console::open(&browser, stage.server()).await?;
+    let options = json!({ "codec": "VP8", "size": [960, 540], "encodings": rids() });
+    publisher.publish(&stage.whip(), &options).await?;
+
+    let probe = async || stage.server().stream("stage").await;
+    let want = [("q", 240), ("h", 480), ("f", 960)].map(|(rid, width)| (rid.to_owned(), width));
+    wait::until("three encodings", LIMIT, probe, |stream| {
+        active(stream) == want
+    })
+    .await
+    .with_context(|| stage.log())?;
+    viewer
+        .receives("the largest picture", |seen| {
+            (seen.width, seen.height) == (960, 540)
+        })
+        .await?;
+    viewer.plays(SECONDS.into()).await?;
+    let seen = node::libwebrtc_watch(&stage.whep(), SECONDS).await?;
+    seen.check(SECONDS, 960, 540)?;
+    publisher.end().await?;
+    stage.check_unspoiled().await
+}
+
+/// A key picture of an upper spatial layer needs those below: viewers get them all.
+async fn a_scalable_stream_is_decoded(codec: &str, extensions: &[&str]) -> Result<()> {
+    let stage = Stage::new().await?;
+    let browser = Browser::start().await?;
+    let publisher = Console::open(&browser, stage.server()).await?;
+    let options = json!({
+        "codec": codec,
+        "size": [960, 540],
+        "encodings": [{ "scalabilityMode": "L3T3_KEY", "maxBitrate": 1_200_000 }],
+    });
+    let viewing = json!({ "extensions": extensions });
+    publisher.publish(&stage.whip(), &options).await?;
+    let mode = "clients.publisher.getSenders().find((s) => s.track.kind === 'video')\
+                .getParameters().encodings[0].scalabilityMode";
+    assert_eq!(publisher.evaluate(mode).await?, "L3T3_KEY");
+    let viewer = Console::open(&browser, stage.server()).await?;
+    viewer.watch(&stage.whep(), &viewing).await?;
+    viewer
+        .receives("the largest picture", |seen| {
+            (seen.width, seen.height) == (960, 540)
+        })
+        .await
+        .with_context(|| stage.log())?;
+    viewer.plays(SECONDS.into()).await?;
+    publisher.end().await?;
+    stage.check_unspoiled().await
+}
+
+#[tokio::test]
+async fn all_layers_of_scalable_vp9_are_decoded() -> Result<()> {
+    a_scalable_stream_is_decoded("VP9", &[]).await
+}
+
+#[tokio::test]
+async fn all_layers_of_scalable_av1_are_decoded() -> Result<()> {
+    a_scalable_stream_is_decoded("AV1", &[DEPENDENCY_DESCRIPTOR]).await
+}
