@@ -19,7 +19,9 @@ use crate::model::{
 };
 use crate::sdp::{IceFragment, Offer};
 
-pub use info::{EncodingInfo, StreamDetails, StreamInfo, TrackInfo, ViewerInfo};
+pub use info::{
+    EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
+};
 
 /// Longest stream name in bytes: it stands in URLs and file names.
 pub const MAX_STREAM_NAME_BYTES: usize = 128;

@@ -60,9 +60,6 @@ pub enum ServeError {
     /// The media server did not start.
     #[error(transparent)]
     Media(#[from] MediaServerError),
-    /// A shard ended by itself.
-    #[error("a shard failed, see the log; the server has stopped and must be started again")]
-    ShardFailed,
     /// The control plane's threads or signal handlers could not be made.
     #[error("cannot start the control plane: {0}; check the limits on threads and open files")]
     Runtime(#[source] io::Error),
@@ -111,20 +108,13 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut http = tokio::spawn(http);
     tracing::info!("ready: open http://{address}/");
 
-    let failed = tokio::select! {
-        () = shutdown.begun() => false,
-        () = server.failed() => true,
-    };
-    shutdown.begin();
+    shutdown.begun().await;
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("requests were still running; abandoned");
         admin.abort();
         http.abort();
-    }
-    if failed {
-        return Err(ServeError::ShardFailed);
     }
     tracing::info!("stopped");
     Ok(())

@@ -10,7 +10,6 @@ use aws_lc_rs::rand;
 use fanmill_engine::event::Event;
 use fanmill_engine::ids::{RenditionId, ShardId, TransportId};
 use fanmill_engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
-use tokio_util::sync::CancellationToken;
 
 use crate::dtls::{Backend, Certificate, DtlsCrate, DtlsError, Handshake, Limits, Started};
 use crate::model::endpoint::{Endpoint, OfferError};
@@ -89,7 +88,6 @@ struct Shared {
     renditions: Mutex<HashMap<RenditionId, Arc<IncomingTrack>>>,
     shards: Vec<ShardState>,
     ending: AtomicBool,
-    failed: CancellationToken,
 }
 
 /// A running media server; clones share it.
@@ -121,7 +119,6 @@ impl MediaServer {
             renditions: Mutex::default(),
             shards,
             ending: AtomicBool::new(false),
-            failed: CancellationToken::new(),
         }));
         let hearing = server.clone();
         std::thread::Builder::new()
@@ -176,12 +173,6 @@ impl MediaServer {
         let mut all: Vec<_> = lock(&self.0.transports).values().cloned().collect();
         all.sort_by_key(Transport::id);
         all
-    }
-
-    /// Completes when a shard has ended without being told to: its peers are cut off, and the
-    /// server should be started anew.
-    pub async fn failed(&self) {
-        self.0.failed.cancelled().await;
     }
 
     /// Says goodbye to every peer and stops the data plane, within about `patience`.
@@ -388,7 +379,6 @@ impl MediaServer {
             }
             Event::ShardStopped(shard, None) => tracing::info!(shard = shard.0, "shard stopped"),
             Event::ShardStopped(shard, Some(error)) => {
-                self.0.failed.cancel();
                 tracing::error!(shard = shard.0, %error, "shard failed; its peers are cut off");
                 self.give_up(shard);
             }
