@@ -1,1 +1,22 @@
-//! Placeholder
+//! The load generator behind `fanmill-bench`: publishes and watches through real WHIP, WHEP, ICE,
+//! DTLS and SRTP, counts what arrives, and says what it cost the server and the generator itself.
+//!
+//! [`run::run`] is the only entry. A publisher or viewer is *joined* by async code
+//! ([`client::join`]); from then on its socket belongs to one plain thread ([`publisher`] or
+//! [`receiver`]) that never waits for anything but sockets and time. Nothing here links the
+//! server: what it measures is another process, by its process id.
+
+pub mod args;
+pub mod client;
+pub mod clock;
+pub mod find_max;
+pub mod floor;
+pub mod measure;
+pub mod media;
+pub mod net;
+pub mod publisher;
+pub mod receiver;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod viewer;
