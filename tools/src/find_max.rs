@@ -51,12 +51,16 @@ pub async fn search(bench: &mut Bench) -> anyhow::Result<Vec<Step>> {
                 break;
             }
         }
-        let step = bench.measure(STEP_DURATION).await?;
-        let measured = step.viewers;
+        let mut step = bench.measure(STEP_DURATION).await?;
+        if !is_good(&step) {
+            // Something else on the machine may have been in the way: it must fail twice.
+            steps.push(step);
+            step = bench.measure(STEP_DURATION).await?;
+        }
         if is_good(&step) {
-            good = measured;
+            good = step.viewers;
         } else {
-            bad = Some(measured);
+            bad = Some(step.viewers);
         }
         steps.push(step);
     }

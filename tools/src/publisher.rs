@@ -382,3 +382,6 @@ impl Publisher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

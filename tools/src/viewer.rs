@@ -455,3 +455,6 @@ fn oracle(profile: Profile, (key, salt): (&[u8], &[u8])) -> Option<Box<Oracle>> 
         .ok()
         .map(Box::new)
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,7 @@ impl JoiningSocket {
                 let answer = self.with_ice(|ice| ice.handle(now_us(), self.remote, datagram));
                 if let Some(answer) = answer.flatten() {
                     // As good as lost on the way.
-                    let _ = socket.try_send(&answer);
+                    let _ = socket.send(&answer).await;
                 }
             }
             Kind::Rtp | Kind::Rtcp => {
@@ -177,7 +177,7 @@ impl JoiningSocket {
                 return;
             };
             if let (Some(request), Some(socket)) = (request, self.socket()) {
-                let _ = socket.try_send(&request);
+                let _ = socket.send(&request).await;
             }
             let pause_us = due_us.saturating_sub(now_us()).clamp(1_000, 20_000);
             tokio::time::sleep(Duration::from_micros(pause_us)).await;

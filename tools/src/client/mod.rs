@@ -9,6 +9,8 @@ pub mod ice;
 pub mod join;
 pub mod sdp;
 pub mod signalling;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use fanmill_engine::srtp::{KeyMaterial, Profile, SrtpError};
 

@@ -192,7 +192,7 @@ fn verdict(out: &mut String, report: &Report, largest: u64) -> std::fmt::Result 
     let failed = report
         .steps
         .iter()
-        .filter(|step| !crate::find_max::is_good(step));
+        .filter(|step| !crate::find_max::is_good(step) && step.viewers > largest);
     match failed.min_by_key(|step| step.viewers) {
         Some(step) => {
             writeln!(
