@@ -6,9 +6,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The server that the workspace's build puts beside the binaries of this package. A test run of
+/// The server: `FANMILL_BIN`, or what the workspace's build puts beside the binaries of this package. A test run of
 /// this package alone does not build it, since no dependency names it: then it is built here.
 fn server() -> PathBuf {
+    if let Some(given) = std::env::var_os("FANMILL_BIN") {
+        return given.into();
+    }
     let bench = PathBuf::from(env!("CARGO_BIN_EXE_fanmill-bench"));
     let server = bench.with_file_name("fanmill");
     if server.is_file() {
