@@ -5,34 +5,27 @@
 //! number of viewers, who may come before it and stay when it goes. It never sees HTTP.
 
 mod info;
+mod session;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aws_lc_rs::rand;
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
 
 use crate::model::{
     AttachError, CloseReason, Endpoint, MediaServer, OfferError, Transport, TransportKind,
 };
-use crate::sdp::{IceFragment, Offer};
+use crate::sdp::Offer;
 
 pub use info::{
     EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
 };
+pub use session::{IceRestart, Session};
 
 /// Longest stream name in bytes: it stands in URLs and file names.
 pub const MAX_STREAM_NAME_BYTES: usize = 128;
-
-/// A publisher that nothing is heard of for this long is taken for dead when another comes:
-/// most often it is the same one, after a crash or a reload. A live one sends media or at least
-/// checks (RFC 7675 5.1) more often.
-const PUBLISHER_SILENCE: Duration = Duration::from_secs(3);
-
-/// How often publishers are listened for.
-const LISTEN_EVERY: Duration = Duration::from_millis(500);
 
 /// How many streams and viewers are allowed.
 #[derive(Debug, Clone, Copy)]
@@ -80,127 +73,6 @@ pub enum BroadcastError {
     /// The data plane did not take it.
     #[error(transparent)]
     Engine(#[from] fanmill_engine::EngineError),
-}
-
-/// One publisher's or viewer's session, as WHIP and WHEP know it.
-pub struct Session {
-    id: String,
-    kind: TransportKind,
-    stream: String,
-    transport: Transport,
-    /// Counts ICE sessions: one more with each restart.
-    ice_generation: Mutex<u64>,
-    heard: Mutex<Heard>,
-    /// The stream a viewer is shown; another than its own if an operator said so.
-    shown: Mutex<Option<String>>,
-}
-
-/// When a peer was last heard of.
-struct Heard {
-    /// What its transport had counted then.
-    count: u64,
-    at: Instant,
-}
-
-/// The answer to an ICE restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IceRestart {
-    /// The fragment to send back.
-    pub answer: String,
-    /// Entity tag of the new ICE session, quotes included.
-    pub etag: String,
-}
-
-impl Session {
-    /// Its name in URLs: 128 random bits, so that it cannot be guessed.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Whether it publishes or views.
-    pub fn kind(&self) -> TransportKind {
-        self.kind
-    }
-
-    /// The stream it was made for.
-    pub fn stream(&self) -> &str {
-        &self.stream
-    }
-
-    /// Its connection.
-    pub fn transport(&self) -> &Transport {
-        &self.transport
-    }
-
-    /// Entity tag of the present ICE session (RFC 9725 4.3.1), quotes included.
-    pub fn etag(&self) -> String {
-        etag(*lock(&self.ice_generation))
-    }
-
-    /// Takes what the client says of its side of ICE, if it is about the present ICE session:
-    /// `is_expected` is asked with the entity tag. Credentials that are new restart ICE; anything
-    /// else is of no use to this side, and gives `None`.
-    ///
-    /// # Errors
-    /// [`BroadcastError::OtherIceSession`], or that the connection has gone.
-    pub fn update_ice(
-        &self,
-        fragment: &IceFragment,
-        is_expected: impl FnOnce(&str) -> bool,
-    ) -> Result<Option<IceRestart>, BroadcastError> {
-        // Held to the end: of two restarts at once, the second is not for the present session.
-        let mut generation = lock(&self.ice_generation);
-        if !is_expected(&etag(*generation)) {
-            return Err(BroadcastError::OtherIceSession);
-        }
-        if !self.transport.is_restart(fragment) {
-            return Ok(None);
-        }
-        let answer = self.transport.restart_ice(fragment)?;
-        *generation += 1;
-        Ok(Some(IceRestart {
-            answer,
-            etag: etag(*generation),
-        }))
-    }
-
-    /// Notes whether anything came from the peer since the last time; returns for how long
-    /// nothing has.
-    fn listen(&self) -> Duration {
-        let mut heard = lock(&self.heard);
-        let count = self.transport.heard_count();
-        if heard.count != count {
-            *heard = Heard {
-                count,
-                at: Instant::now(),
-            };
-        }
-        heard.at.elapsed()
-    }
-
-    /// Whether nothing can be expected of the peer any more.
-    fn is_dead(&self) -> bool {
-        self.transport.is_ending() || self.listen() >= PUBLISHER_SILENCE
-    }
-
-    /// Waits for its end; a publisher is listened for meanwhile.
-    async fn listen_until_closed(&self) -> CloseReason {
-        if self.kind == TransportKind::View {
-            return self.transport.closed().await;
-        }
-        let closed = self.transport.closed();
-        tokio::pin!(closed);
-        loop {
-            match tokio::time::timeout(LISTEN_EVERY, &mut closed).await {
-                Ok(reason) => return reason,
-                Err(_) => drop(self.listen()),
-            }
-        }
-    }
-
-    fn shown(&self) -> MutexGuard<'_, Option<String>> {
-        lock(&self.shown)
-    }
 }
 
 /// What became of an offer.
@@ -461,18 +333,7 @@ impl Tables {
     }
 
     fn enter(&mut self, kind: TransportKind, stream: &str, transport: Transport) -> Arc<Session> {
-        let session = Arc::new(Session {
-            id: random_id(),
-            kind,
-            stream: stream.to_owned(),
-            transport,
-            ice_generation: Mutex::new(1),
-            heard: Mutex::new(Heard {
-                count: 0,
-                at: Instant::now(),
-            }),
-            shown: Mutex::new(Some(stream.to_owned())),
-        });
+        let session = Arc::new(Session::new(kind, stream, transport));
         self.sessions
             .insert(session.id.clone(), Arc::clone(&session));
         self.by_transport
@@ -553,16 +414,6 @@ fn check_name(name: &str) -> Result<(), BroadcastError> {
     } else {
         Err(BroadcastError::Name)
     }
-}
-
-fn etag(ice_generation: u64) -> String {
-    format!("\"{ice_generation}\"")
-}
-
-fn random_id() -> String {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).expect("the system has a random source");
-    format!("{:032x}", u128::from_le_bytes(bytes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
