@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fanmill_tests::clients::firefox::Firefox;
-use fanmill_tests::clients::{Stage, gstreamer, node};
+use fanmill_tests::clients::{Stage, node};
 use fanmill_tests::{Browser, Namespace, scene, wait};
 use serde_json::Value;
 
@@ -83,15 +83,4 @@ async fn firefox_watches_chromium_publish() -> Result<()> {
         .await?;
     }
     stage.check_unspoiled().await
-}
-
-#[tokio::test]
-async fn firefox_watches_gstreamer_publish_vp8() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let stage = Stage::facing(&namespace).await?;
-    let mut publisher = gstreamer::publish(&stage.whip(), "VP8", Some(&namespace))?;
-    stage.live("VP8", &mut publisher).await?;
-    let mut firefox = Firefox::start(Some(&namespace)).await?;
-    watches(&mut firefox, &stage).await?;
-    stage.finish(publisher).await
 }

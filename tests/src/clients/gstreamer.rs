@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use anyhow::Result;
+use tokio::process::Command;
 
 use super::{Seen, report, script};
 use crate::netns::Namespace;
@@ -17,7 +18,7 @@ const PYTHON: &str = "/usr/bin/python3";
 /// # Errors
 /// If there is no Python.
 pub fn publish(url: &str, codec: &str, namespace: Option<&Namespace>) -> Result<Process> {
-    let mut command = command(PYTHON, namespace);
+    let mut command = python(namespace);
     command
         .arg(script("gst_whip.py"))
         .args([url, codec])
@@ -35,9 +36,16 @@ pub async fn watch(
     seconds: u32,
     namespace: Option<&Namespace>,
 ) -> Result<Seen> {
-    let mut command = command(PYTHON, namespace);
+    let mut command = python(namespace);
     command
         .arg(script("gst_whep.py"))
         .args([url, codec, &seconds.to_string()]);
     report("GStreamer", command, seconds).await
+}
+
+fn python(namespace: Option<&Namespace>) -> Command {
+    let mut command = command(PYTHON, namespace);
+    // The scripts share a module, whose compiled form would be left among the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
 }
