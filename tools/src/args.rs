@@ -14,7 +14,7 @@ Examples:
   fanmill-bench --viewers 500 --bitrate 2.5M    500 viewers of a server of its own
   fanmill-bench --whip http://host:8080/whip/load --whep http://host:8080/whep/load --viewers 200
                                                 any WHIP and WHEP server
-  fanmill-bench --whip http://host/whip/{n} --whep http://host/whep/{n} --publishers 4
+  fanmill-bench --whip http://host/whip/%n --whep http://host/whep/%n --publishers 4
                                                 several streams, viewers spread over them
   fanmill-bench --whep http://host/whep/live --viewers 50
                                                 watch a stream that somebody else publishes
@@ -25,10 +25,10 @@ Examples:
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "fanmill-bench", version, after_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// Endpoint to publish to; {n} becomes the publisher's number
+    /// Endpoint to publish to; %n becomes the publisher's number
     #[arg(long, value_name = "URL", requires = "whep")]
     pub whip: Option<String>,
-    /// Endpoint to watch; {n} becomes the stream's number
+    /// Endpoint to watch; %n becomes the stream's number
     #[arg(long, value_name = "URL")]
     pub whep: Option<String>,
     /// Bearer token for both endpoints
@@ -140,10 +140,10 @@ impl BenchArgs {
     /// When the template is not an HTTP URL, or names one stream where there are several.
     pub fn endpoint(&self, template: &str, number: u16) -> anyhow::Result<Url> {
         anyhow::ensure!(
-            self.publishers == 1 || template.contains("{n}"),
-            "{template}: with several publishers the URL needs {{n}} where the number goes"
+            self.publishers == 1 || template.contains("%n"),
+            "{template}: with several publishers the URL needs %n where the number goes"
         );
-        let url = Url::parse(&template.replace("{n}", &number.to_string()))
+        let url = Url::parse(&template.replace("%n", &number.to_string()))
             .map_err(|error| anyhow::anyhow!("{template}: {error}; give an http:// URL"))?;
         anyhow::ensure!(
             url.scheme() == "http",
@@ -200,7 +200,7 @@ mod tests {
             |publishers: &str| BenchArgs::parse_from(["fanmill-bench", "--publishers", publishers]);
         assert!(args("2").endpoint("http://h/whip/a", 0).is_err());
         assert!(args("1").endpoint("ftp://h/whip/a", 0).is_err());
-        let url = args("2").endpoint("http://h/whip/a{n}", 7).unwrap();
+        let url = args("2").endpoint("http://h/whip/a%n", 7).unwrap();
         assert_eq!(url.as_str(), "http://h/whip/a7");
     }
 

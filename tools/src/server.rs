@@ -87,10 +87,10 @@ impl OwnServer {
         self.pid
     }
 
-    /// Its WHIP or WHEP endpoints, with `{n}` for the stream's number.
+    /// Its WHIP or WHEP endpoints, with `%n` for the stream's number.
     #[must_use]
     pub fn endpoint(&self, protocol: &str) -> String {
-        format!("http://127.0.0.1:{}/{protocol}/bench{{n}}", self.http_port)
+        format!("http://127.0.0.1:{}/{protocol}/bench%n", self.http_port)
     }
 
     /// Ends it, gently first. Returns what it logged: warnings and errors.
