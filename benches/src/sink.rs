@@ -18,7 +18,7 @@ pub struct SinkIo {
 /// Datagrams waiting for the shard.
 #[derive(Default)]
 pub struct SinkRx {
-    waiting: Vec<(SocketAddr, Vec<u8>)>,
+    waiting: Vec<(SocketAddr, u64, Vec<u8>)>,
 }
 
 /// Where sends end.
@@ -51,7 +51,7 @@ impl SinkIo {
 
     /// Puts a datagram before the shard.
     pub fn arrive(&mut self, source: SocketAddr, datagram: Vec<u8>) {
-        self.rx.waiting.push((source, datagram));
+        self.rx.waiting.push((source, self.now_us, datagram));
     }
 
     /// Lets time pass.
@@ -91,12 +91,13 @@ impl Io for SinkIo {
 
 impl Rx for SinkRx {
     fn drain(&mut self, mut handle: impl FnMut(Datagram<'_>)) {
-        for (source, payload) in &mut self.waiting {
+        for (source, received_us, payload) in &mut self.waiting {
             let segment_bytes = payload.len();
             handle(Datagram {
                 source: *source,
                 payload,
                 segment_bytes,
+                received_us: *received_us,
             });
         }
         self.waiting.clear();

@@ -94,6 +94,29 @@ fn a_datagram_comes_and_its_reply_goes() {
 }
 
 #[test]
+fn a_datagram_is_dated_by_its_arrival_not_by_when_it_is_looked_at() {
+    let (mut io, grants) = UringIo::open(UringConfig::new(loopback())).unwrap();
+    assert!(grants.timestamps);
+    let client = client();
+    client.send_to(b"one", grants.local_address).unwrap();
+    client.send_to(b"two", grants.local_address).unwrap();
+    let arrived_us = io.now_us();
+    // Long beside what two clocks may differ by.
+    while io.now_us() < arrived_us + 50_000 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut dates = Vec::new();
+    while dates.len() < 2 {
+        io.poll(Some(arrived_us + PATIENCE_US)).unwrap();
+        io.split()
+            .0
+            .drain(|datagram| dates.push(datagram.received_us));
+    }
+    assert!(dates[0] <= dates[1], "{dates:?}");
+    assert!(dates[1] <= arrived_us + 10_000, "{dates:?}, {arrived_us}");
+}
+
+#[test]
 fn empty_and_largest_datagrams_come_whole_and_the_receive_goes_on() {
     let mut io = open(UringConfig::new(loopback()));
     let client = client();

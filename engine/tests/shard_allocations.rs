@@ -64,6 +64,7 @@ struct Ready {
 }
 
 struct ReadyRx {
+    clock: Rc<Cell<u64>>,
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     next: usize,
     /// How many of them arrive until the next poll.
@@ -107,6 +108,7 @@ impl Rx for ReadyRx {
                 source: *source,
                 payload,
                 segment_bytes,
+                received_us: self.clock.get(),
             });
         }
         self.next = end;
@@ -161,6 +163,7 @@ impl Bench {
         let networks = (0..2).map(|_| Ready {
             clock: Rc::clone(&clock),
             rx: ReadyRx {
+                clock: Rc::clone(&clock),
                 datagrams: Vec::new(),
                 next: 0,
                 arriving: 0,

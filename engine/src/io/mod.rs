@@ -18,6 +18,9 @@ pub struct Datagram<'a> {
     pub payload: &'a mut [u8],
     /// Size in bytes of each segment but the last; equals `payload.len()` when it is no train.
     pub segment_bytes: usize,
+    /// When it came in, on the clock of [`Io::now_us`]: before it waited for the shard, where the
+    /// kernel tells; never later than the poll that collected it.
+    pub received_us: u64,
 }
 
 impl Datagram<'_> {

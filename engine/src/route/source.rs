@@ -73,7 +73,8 @@ pub(crate) struct Received {
     pub(crate) codec: u8,
     /// It came as a retransmission.
     pub(crate) restored: bool,
-    pub(crate) now_us: u64,
+    /// When it came in.
+    pub(crate) received_us: u64,
 }
 
 impl Source {
@@ -118,23 +119,23 @@ impl Source {
             Verdict::Duplicate => return Err(DropReason::Duplicate),
             Verdict::TooLate => return Err(DropReason::TooLate),
         }
-        self.nacks.on_packet(index, received.now_us);
+        self.nacks.on_packet(index, received.received_us);
         if received.restored {
             self.tally.restored += 1;
         } else {
             let timestamp = slot.info.timestamp;
             self.reception
-                .on_packet(received.sequence_number, timestamp, received.now_us);
+                .on_packet(received.sequence_number, timestamp, received.received_us);
         }
         slot.info.index = index;
-        slot.info.arrival_us = received.now_us;
+        slot.info.arrival_us = received.received_us;
         slot.info.codec = received.codec;
         slot.info.keyframe_start = is_keyframe_start(codec.codec, slot.payload());
         if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
             self.keyframe(codec, slot);
         }
         if self.tally.packets == 0 {
-            self.tally.published_us = received.now_us;
+            self.tally.published_us = received.received_us;
         }
         self.tally.packets += 1;
         self.tally.bytes += u64::from(slot.info.payload_len);
@@ -185,7 +186,7 @@ impl Source {
     }
 
     fn note_activity(&mut self, received: Received) -> Option<Activity> {
-        self.last_packet_us = received.now_us;
+        self.last_packet_us = received.received_us;
         let changed = !self.active || self.codec != Some(received.codec);
         self.active = true;
         self.codec = Some(received.codec);

@@ -23,15 +23,21 @@ const SSRC_IDLE_US: u64 = 10_000_000;
 impl Core {
     /// Handles one received datagram or train.
     pub(crate) fn receive<T: Tx>(&mut self, mut datagram: Datagram<'_>, tx: &mut T) {
-        let source = datagram.source;
+        let (source, received_us) = (datagram.source, datagram.received_us);
         self.unpublished = true;
         for segment in datagram.segments_mut() {
             self.tally.datagrams_received += 1;
-            self.receive_one(source, segment, tx);
+            self.receive_one(source, received_us, segment, tx);
         }
     }
 
-    fn receive_one<T: Tx>(&mut self, source: SocketAddr, bytes: &mut [u8], tx: &mut T) {
+    fn receive_one<T: Tx>(
+        &mut self,
+        source: SocketAddr,
+        received_us: u64,
+        bytes: &mut [u8],
+        tx: &mut T,
+    ) {
         let kind = Kind::of(bytes);
         if bytes.len() > SLOT_BYTES {
             return self.count(DropReason::TooLong);
@@ -49,7 +55,7 @@ impl Core {
             Kind::Dtls => self.dtls(place, bytes),
             Kind::Rtcp => self.rtcp(place, bytes, tx),
             _ => {
-                if let Err(reason) = self.rtp(place, bytes, tx) {
+                if let Err(reason) = self.rtp(place, received_us, bytes, tx) {
                     self.count_for(place, reason);
                 }
             }
@@ -79,7 +85,13 @@ impl Core {
         Some(slot)
     }
 
-    fn rtp<T: Tx>(&mut self, place: u32, bytes: &[u8], tx: &mut T) -> Result<(), DropReason> {
+    fn rtp<T: Tx>(
+        &mut self,
+        place: u32,
+        received_us: u64,
+        bytes: &[u8],
+        tx: &mut T,
+    ) -> Result<(), DropReason> {
         let now_us = self.now_us;
         let header = RtpHeader::parse(bytes).map_err(|_| DropReason::RtpMalformed)?;
         let mut slot = self.pool.take().ok_or(DropReason::PoolExhausted)?;
@@ -91,7 +103,7 @@ impl Core {
         transport.packets_received += 1;
         transport.bytes_received += bytes.len() as u64;
         let (track, encoding) = (stream.track, stream.encoding);
-        let activity = transport.admit(&header, stream, &mut slot, now_us)?;
+        let activity = transport.admit(&header, stream, &mut slot, received_us)?;
         let source = &transport.tracks[track].sources[encoding];
         let rendition = source.spec.rendition;
         let rendition_place = source.rendition;
@@ -254,13 +266,13 @@ impl Transport {
         header: &RtpHeader,
         stream: Opened,
         slot: &mut Slot,
-        now_us: u64,
+        received_us: u64,
     ) -> Result<Option<Activity>, DropReason> {
         let track = &mut self.tracks[stream.track];
         let extensions = Extensions::parse(slot.bytes(), header, &track.spec.extensions);
         let transport_cc = extensions.transport_wide_cc(slot.bytes());
         if let (Some(recorder), Some(number)) = (&mut self.twcc, transport_cc) {
-            recorder.record(number, now_us);
+            recorder.record(number, received_us);
         }
         let mut payload = header.header_len..slot.bytes().len();
         if header.padding {
@@ -288,7 +300,7 @@ impl Transport {
             sequence_number,
             codec: position as u8,
             restored: stream.rtx,
-            now_us,
+            received_us,
         };
         track.sources[stream.encoding].admit(slot, &codec, received)
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod buf_ring;
+pub(crate) mod cmsg;
 pub(crate) mod eventfd;
 pub(crate) mod gro;
 pub(crate) mod gso;
@@ -16,3 +17,4 @@ pub(crate) mod ring;
 pub(crate) mod send_table;
 pub(crate) mod sockaddr;
 pub(crate) mod socket;
+pub(crate) mod timestamp;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{gro, sockaddr};
+use super::{cmsg, gro, sockaddr, timestamp};
 
 /// `namelen`, `controllen`, `payloadlen`, `flags`: four `u32`.
 const HEADER_BYTES: usize = 16;
@@ -14,7 +14,7 @@ const HEADER_BYTES: usize = 16;
 pub(crate) const NAME_BYTES: usize = 32;
 
 /// Room for control messages.
-pub(crate) const CONTROL_BYTES: usize = gro::CONTROL_BYTES;
+pub(crate) const CONTROL_BYTES: usize = gro::CONTROL_BYTES + timestamp::CONTROL_BYTES;
 
 /// Where the payload starts: the address and control fields always take all their room.
 pub(crate) const PAYLOAD_OFFSET: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
@@ -28,6 +28,8 @@ pub(crate) struct Received {
     pub(crate) payload: Range<usize>,
     /// Size of each segment but the last; the payload's length when it is no train.
     pub(crate) segment_bytes: usize,
+    /// When it came in, in microseconds of the real-time clock, if the kernel tells.
+    pub(crate) realtime_us: Option<u64>,
 }
 
 /// Why a filled buffer holds nothing to hand on.
@@ -63,12 +65,18 @@ pub(crate) fn parse(buffer: &[u8]) -> Result<Received, Unreadable> {
     let source = sockaddr::decode(&buffer[HEADER_BYTES..HEADER_BYTES + name_len])
         .ok_or(Unreadable::Malformed)?;
     let control_start = HEADER_BYTES + NAME_BYTES;
-    let segment_bytes = gro::segment_bytes(&buffer[control_start..control_start + control_len])
-        .map_or(payload_len, |segment| segment.min(payload_len));
+    let (mut segment_bytes, mut realtime_us) = (payload_len, None);
+    for message in cmsg::messages(&buffer[control_start..control_start + control_len]) {
+        if let Some(bytes) = gro::segment_bytes(&message) {
+            segment_bytes = bytes.min(payload_len);
+        }
+        realtime_us = realtime_us.or_else(|| timestamp::realtime_us(&message));
+    }
     Ok(Received {
         source,
         payload: PAYLOAD_OFFSET..payload_end,
         segment_bytes,
+        realtime_us,
     })
 }
 
@@ -78,6 +86,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::cmsg::tests::message;
     use super::super::sockaddr::{Family, SockAddr};
     use super::*;
 
@@ -96,6 +105,21 @@ mod tests {
         assert_eq!(received.source, "192.0.2.7:4000".parse().unwrap());
         assert_eq!(received.payload, PAYLOAD_OFFSET..PAYLOAD_OFFSET + 3);
         assert_eq!(received.segment_bytes, 3);
+        assert_eq!(received.realtime_us, None);
+    }
+
+    #[test]
+    fn control_messages_tell_segment_size_and_time_in_any_order() {
+        let size = message(libc::SOL_UDP, libc::UDP_GRO, &2i32.to_ne_bytes());
+        let stamp = [7i64.to_ne_bytes(), 8_000i64.to_ne_bytes()].concat();
+        let stamp = message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &stamp);
+        for control in [[&size[..], &stamp].concat(), [&stamp[..], &size].concat()] {
+            let mut bytes = buffer([28, control.len() as u32, 3, 0], b"abc");
+            bytes[HEADER_BYTES + NAME_BYTES..][..control.len()].copy_from_slice(&control);
+            let received = parse(&bytes).unwrap();
+            assert_eq!(received.segment_bytes, 2);
+            assert_eq!(received.realtime_us, Some(7_000_008));
+        }
     }
 
     #[test]
@@ -122,8 +146,9 @@ mod tests {
             parse(&buffer([33, 0, 3, 0], b"abc")),
             Err(Unreadable::Malformed)
         );
+        let control_len = CONTROL_BYTES as u32 + 1;
         assert_eq!(
-            parse(&buffer([28, 25, 3, 0], b"abc")),
+            parse(&buffer([28, control_len, 3, 0], b"abc")),
             Err(Unreadable::Truncated)
         );
     }

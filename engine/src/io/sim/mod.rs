@@ -214,6 +214,7 @@ struct Train {
     payload: Vec<u8>,
     segment_bytes: usize,
     segments: usize,
+    arrival_us: u64,
 }
 
 impl Train {
@@ -239,13 +240,18 @@ impl SimRx {
             train.segments += 1;
             return;
         }
-        let Envelope { from, payload } = envelope;
+        let Envelope {
+            from,
+            payload,
+            arrival_us,
+        } = envelope;
         let segment_bytes = payload.len();
         self.collected.push_back(Train {
             from,
             payload,
             segment_bytes,
             segments: 1,
+            arrival_us,
         });
     }
 }
@@ -257,6 +263,7 @@ impl Rx for SimRx {
                 source: train.from,
                 payload: &mut train.payload,
                 segment_bytes: train.segment_bytes,
+                received_us: train.arrival_us,
             });
         }
     }

@@ -63,12 +63,12 @@ pub struct SimStats {
 pub(super) struct Envelope {
     pub(super) from: SocketAddr,
     pub(super) payload: Vec<u8>,
+    pub(super) arrival_us: u64,
 }
 
 /// A datagram on its way. Ordered by arrival, then by the order of sending.
 #[derive(Debug)]
 struct Flight {
-    arrival_us: u64,
     number: u64,
     to: SocketAddr,
     envelope: Envelope,
@@ -76,7 +76,8 @@ struct Flight {
 
 impl Ord for Flight {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.arrival_us, self.number).cmp(&(other.arrival_us, other.number))
+        let key = |flight: &Self| (flight.envelope.arrival_us, flight.number);
+        key(self).cmp(&key(other))
     }
 }
 
@@ -161,7 +162,8 @@ impl Network {
     }
 
     pub(super) fn next_arrival_us(&self) -> Option<u64> {
-        self.flights.peek().map(|Reverse(flight)| flight.arrival_us)
+        let first = self.flights.peek();
+        first.map(|Reverse(flight)| flight.envelope.arrival_us)
     }
 
     pub(super) fn advance(&mut self, us: u64) {
@@ -192,11 +194,11 @@ impl Network {
             let envelope = Envelope {
                 from,
                 payload: payload.to_vec(),
+                arrival_us,
             };
             let number = self.next_number;
             self.next_number += 1;
             self.flights.push(Reverse(Flight {
-                arrival_us,
                 number,
                 to,
                 envelope,

@@ -26,13 +26,15 @@ pub struct Grants {
     pub gso: bool,
     /// `UDP_GRO`: the kernel hands over trains.
     pub gro: bool,
+    /// `SO_TIMESTAMPNS`: the kernel tells when a datagram came in.
+    pub timestamps: bool,
     /// `IP_PMTUDISC_PROBE`: datagrams leave unfragmented.
     pub dont_fragment: bool,
 }
 
 impl Grants {
     /// Each optional feature by the kernel's name for it, and whether it was granted.
-    pub fn features(&self) -> [(&'static str, bool); 7] {
+    pub fn features(&self) -> [(&'static str, bool); 8] {
         [
             ("IORING_SETUP_SINGLE_ISSUER", self.ring.single_issuer),
             ("IORING_SETUP_DEFER_TASKRUN", self.ring.defer_taskrun),
@@ -40,6 +42,7 @@ impl Grants {
             ("IORING_SETUP_SUBMIT_ALL", self.ring.submit_all),
             ("UDP_SEGMENT", self.gso),
             ("UDP_GRO", self.gro),
+            ("SO_TIMESTAMPNS", self.timestamps),
             ("IP_PMTUDISC_PROBE", self.dont_fragment),
         ]
     }

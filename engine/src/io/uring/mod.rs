@@ -26,7 +26,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::ring::Ring;
 use crate::sys::send_table::SendTable;
 use crate::sys::sockaddr::Family;
-use crate::sys::{affinity, gro, gso, kernel, socket};
+use crate::sys::{affinity, gro, gso, kernel, socket, timestamp};
 
 use super::{Io, IoError};
 
@@ -120,6 +120,7 @@ impl UringIo {
             receive_slots: buffers.count(),
             gso: gso::is_supported(&socket),
             gro: config.gro && gro::enable(&socket).is_ok(),
+            timestamps: timestamp::enable(&socket).is_ok(),
             dont_fragment: socket::dont_fragment(&socket, address).is_ok(),
         };
         let tx = UringTx::new(ring, table, family, grants.gso, buffers.count());
@@ -241,6 +242,9 @@ impl Io for UringIo {
         self.collect()?;
         if self.rx.is_empty() {
             self.wait(deadline_us)?;
+        }
+        if !self.rx.is_empty() {
+            self.rx.read_clocks(self.now_us());
         }
         self.wakes += u64::from(self.wake.look());
         Ok(())

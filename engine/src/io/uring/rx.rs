@@ -3,6 +3,7 @@
 use crate::io::{Datagram, Rx};
 use crate::sys::buf_ring::{BufRing, Filled};
 use crate::sys::received::{self, Unreadable};
+use crate::sys::timestamp::Clocks;
 
 use super::counters::ReceiveCounters;
 
@@ -12,6 +13,8 @@ pub struct UringRx {
     buffers: BufRing,
     /// Never holds more than there are buffers, for which it was allocated.
     collected: Vec<Filled>,
+    /// As the last poll read them.
+    clocks: Clocks,
     pub(super) counters: ReceiveCounters,
 }
 
@@ -21,6 +24,7 @@ impl UringRx {
         Self {
             buffers,
             collected,
+            clocks: Clocks::read(0),
             counters: ReceiveCounters::default(),
         }
     }
@@ -33,6 +37,11 @@ impl UringRx {
     pub(super) fn collect(&mut self, arrived: &mut Vec<Filled>) {
         self.collected.append(arrived);
     }
+
+    /// Reads the clocks by which the next datagrams' times are told.
+    pub(super) fn read_clocks(&mut self, now_us: u64) {
+        self.clocks = Clocks::read(now_us);
+    }
 }
 
 impl Rx for UringRx {
@@ -40,6 +49,7 @@ impl Rx for UringRx {
         let Self {
             buffers,
             collected,
+            clocks,
             counters,
         } = self;
         for filled in collected.drain(..) {
@@ -51,6 +61,7 @@ impl Rx for UringRx {
                         source: datagram.source,
                         payload: &mut bytes[datagram.payload],
                         segment_bytes: datagram.segment_bytes,
+                        received_us: clocks.monotonic_us(datagram.realtime_us),
                     });
                 }
                 Err(Unreadable::Truncated) => counters.truncated += 1,
