@@ -14,7 +14,7 @@ use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::packet::extension::{Extension, ExtensionMap};
 use fanmill_engine::shard::Shard;
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
-use fanmill_engine::{Engine, Events};
+use fanmill_engine::{Engine, Events, Forwarding};
 use stun::attributes::ATTR_USERNAME;
 use stun::fingerprint::FINGERPRINT;
 use stun::integrity::MessageIntegrity;
@@ -57,7 +57,8 @@ impl Studio {
     /// When the engine refuses what it must accept.
     #[must_use]
     pub fn new(viewers: usize, profile: Profile, pattern: FramePattern) -> Self {
-        let (engine, events, mut shards) = Engine::assemble(vec![SinkIo::new()], 1);
+        let (engine, events, mut shards) =
+            Engine::assemble(vec![SinkIo::new()], Forwarding::default());
         let shard = shards.pop().expect("one shard was asked for");
         let sealer = Sealer::new(profile, &key(profile, 1)).expect("a key of the right length");
         let mut studio = Self {

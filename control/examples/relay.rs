@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use fanmill_control::dtls;
 use fanmill_control::model::{Endpoint, MediaServer, MediaServerConfig, Transport};
 use fanmill_control::sdp::Offer;
-use fanmill_engine::EngineConfig;
+use fanmill_engine::{EngineConfig, Forwarding};
 
 /// A publisher and two viewers that see it. Dropping it leaves them connected; the media server
 /// keeps them until they go or it ends.
@@ -71,7 +71,7 @@ pub fn config() -> MediaServerConfig {
             shards: 1,
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: 4 << 20,
-            seed: 1,
+            forwarding: Forwarding::default(),
         },
         public_ips: Vec::new(),
         consent_timeout: Duration::from_secs(30),

@@ -228,8 +228,12 @@ pub struct ShardCounters {
     pub packets_routed: Gauge,
     /// RTP packets sealed for viewers, retransmissions included.
     pub packets_sent: Gauge,
-    /// Sends handed to the kernel; a train of many packets is one.
+    /// Sends that carried them; a train of many packets is one.
     pub sends: Gauge,
+    /// Of the packets, those that were padded to travel in a train (RFC 3550 5.1).
+    pub packets_padded: Gauge,
+    /// Bytes of that padding.
+    pub padding_bytes: Gauge,
     /// Connectivity checks answered.
     pub checks_answered: Gauge,
     /// Transports on the shard.
@@ -258,6 +262,8 @@ impl Default for ShardCounters {
             packets_routed: Gauge::default(),
             packets_sent: Gauge::default(),
             sends: Gauge::default(),
+            packets_padded: Gauge::default(),
+            padding_bytes: Gauge::default(),
             checks_answered: Gauge::default(),
             transports: Gauge::default(),
             ufrags: Gauge::default(),

@@ -18,6 +18,7 @@ use crate::command::{
 };
 use crate::counters::ShardCounters;
 use crate::event::Event;
+use crate::forwarding::Forwarding;
 use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
@@ -45,8 +46,8 @@ pub struct EngineConfig {
     pub receive_buffer_bytes: usize,
     /// Size asked for each socket's send buffer, in bytes.
     pub send_buffer_bytes: usize,
-    /// Varies first sequence numbers and timestamps.
-    pub seed: u64,
+    /// How the shards forward.
+    pub forwarding: Forwarding,
 }
 
 /// Why an engine did not start.
@@ -206,10 +207,10 @@ impl Engine {
                 send_buffer_bytes: config.send_buffer_bytes,
                 ..UringConfig::new(address)
             };
-            let seed = config.seed.wrapping_add(shard as u64);
+            let forwarding = config.forwarding.of_shard(shard);
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{shard}"))
-                .spawn(move || shard_thread(network, core, &opened_tx, &links, seed))
+                .spawn(move || shard_thread(network, core, &opened_tx, &links, forwarding))
                 .map_err(|source| EngineStartError::Thread { shard, source })?;
             threads.push(thread);
             starting.push((address, opened, links_tx));
@@ -255,7 +256,10 @@ impl Engine {
     ///
     /// # Panics
     /// When there are more than [`MAX_SHARDS`] networks.
-    pub fn assemble<I: Io>(networks: Vec<I>, seed: u64) -> (Self, Events, Vec<Shard<I>>) {
+    pub fn assemble<I: Io>(
+        networks: Vec<I>,
+        forwarding: Forwarding,
+    ) -> (Self, Events, Vec<Shard<I>>) {
         assert!(
             networks.len() <= MAX_SHARDS,
             "an engine has {MAX_SHARDS} shards at most"
@@ -265,7 +269,7 @@ impl Engine {
         let (links, ends) = connect(wakers, &events_waker);
         let shards = networks.into_iter().zip(links).enumerate();
         let shards = shards
-            .map(|(shard, (io, links))| Shard::new(io, links, seed.wrapping_add(shard as u64)))
+            .map(|(shard, (io, links))| Shard::new(io, links, forwarding.of_shard(shard)))
             .collect();
         let (engine, events) = Self::over(ends, events_waker, Vec::new(), Vec::new());
         (engine, events, shards)
@@ -532,7 +536,7 @@ fn shard_thread(
     core: Option<usize>,
     opened: &channel::Sender<Opened>,
     links: &channel::Receiver<Links>,
-    seed: u64,
+    forwarding: Forwarding,
 ) {
     let core = core.filter(|core| pin_to_core(*core).is_ok());
     let io = match UringIo::open(network) {
@@ -547,7 +551,7 @@ fn shard_thread(
     };
     // No links come when another shard failed to start.
     let Ok(links) = links.recv() else { return };
-    let mut shard = Shard::new(io, links, seed);
+    let mut shard = Shard::new(io, links, forwarding);
     // A panic is a bug; the control plane must hear of it all the same, to end the process.
     let error = match catch_unwind(AssertUnwindSafe(|| shard.run())) {
         Ok(ended) => ended.err().map(|error| error.to_string()),

@@ -10,6 +10,7 @@ pub mod command;
 pub mod counters;
 mod engine;
 pub mod event;
+mod forwarding;
 pub mod ids;
 pub mod io;
 pub mod limits;
@@ -24,3 +25,4 @@ mod subscriptions;
 mod sys;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
+pub use forwarding::Forwarding;

@@ -70,6 +70,17 @@ pub const UNKNOWN_SSRC_TRIES_PER_SECOND: u32 = 50;
 /// Packets of one rendition handled as one burst; more are handled as the next burst.
 pub const MAX_BURST_PACKETS: usize = 64;
 
+/// Longest time that a packet of video may be made to wait for the rest of its frame: more would be
+/// felt where frames come sixty times a second.
+pub const MAX_TRAIN_WAIT_US: u64 = 2_000;
+
+/// How long it waits unless told otherwise. Browsers hand over nearly every frame within a
+/// millisecond (the fixtures of the benchmarks have the figures).
+pub const DEFAULT_TRAIN_WAIT_US: u64 = 1_000;
+
+/// Longest time that a packet of audio may be made to wait for others: one packet time of Opus.
+pub const MAX_AUDIO_TRAIN_WAIT_US: u64 = 20_000;
+
 /// Retransmissions one viewer may cause in a second, and how many of them at once.
 pub const RETRANSMISSIONS_PER_SECOND: u32 = 600;
 /// See [`RETRANSMISSIONS_PER_SECOND`].

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::{Engine, Events};
+use crate::forwarding::Forwarding;
 use crate::ids::ShardId;
 use crate::io::sim::{SimIo, SimNetwork};
 use crate::shard::{Flow, Shard};
@@ -26,14 +27,17 @@ pub struct SimEngine {
 }
 
 impl SimEngine {
-    /// An engine with one shard at each address. `seed` varies first sequence numbers and
-    /// timestamps.
+    /// An engine with one shard at each address, which forwards by default but with this `seed`.
     ///
     /// # Panics
     /// When an address is taken, or there are more than [`MAX_SHARDS`](crate::limits::MAX_SHARDS).
     pub fn new(network: &SimNetwork, addresses: &[SocketAddr], seed: u64) -> Self {
+        let forwarding = Forwarding {
+            seed,
+            ..Forwarding::default()
+        };
         let sockets = addresses.iter().map(|address| network.socket(*address));
-        let (engine, events, shards) = Engine::assemble(sockets.collect(), seed);
+        let (engine, events, shards) = Engine::assemble(sockets.collect(), forwarding);
         Self {
             network: network.clone(),
             addresses: addresses.to_vec(),

@@ -21,7 +21,7 @@ use fanmill_engine::ids::{ShardId, TransportId};
 use fanmill_engine::io::{Datagram, Io, IoError, MAX_TRAIN_BYTES, Rx, Tx};
 use fanmill_engine::shard::Shard;
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
-use fanmill_engine::{Engine, Events};
+use fanmill_engine::{Engine, Events, Forwarding};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -173,7 +173,7 @@ impl Bench {
                 sent: Rc::clone(&sent),
             },
         });
-        let (engine, events, shards) = Engine::assemble(networks.collect(), 1);
+        let (engine, events, shards) = Engine::assemble(networks.collect(), Forwarding::default());
         // Only for its names.
         let mut names = World::new(1, 0);
         let mut bench = Self {

@@ -16,7 +16,7 @@ use fanmill_engine::counters::TransportCounters;
 use fanmill_engine::event::Event;
 use fanmill_engine::ids::{ShardId, TransportId};
 use fanmill_engine::srtp::{MasterKey, Profile};
-use fanmill_engine::{Engine, EngineConfig, EngineError, Events};
+use fanmill_engine::{Engine, EngineConfig, EngineError, Events, Forwarding};
 use rtcp::goodbye::Goodbye;
 
 /// Long enough that only a failure waits for it.
@@ -107,7 +107,7 @@ fn a_publisher_and_viewers_on_both_shards_meet_over_loopback() {
         shards: 2,
         receive_buffer_bytes: 1 << 20,
         send_buffer_bytes: 1 << 20,
-        seed: 1,
+        forwarding: Forwarding::default(),
     };
     let (engine, mut events) = Engine::start(&config).unwrap();
     let mut names = World::new(1, 0);

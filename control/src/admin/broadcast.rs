@@ -250,6 +250,8 @@ fn shard_counts(broadcast: &Broadcast, shard: ShardId) -> Value {
         "packets_routed": counters.packets_routed.get(),
         "packets_sent": counters.packets_sent.get(),
         "sends": counters.sends.get(),
+        "packets_padded": counters.packets_padded.get(),
+        "padding_bytes": counters.padding_bytes.get(),
         "checks_answered": counters.checks_answered.get(),
         "transports": counters.transports.get(),
         "slots_in_use": counters.slots_in_use.get(),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fanmill_engine::{EngineConfig, ShardReport};
+use fanmill_engine::{EngineConfig, Forwarding, ShardReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
@@ -153,7 +153,11 @@ fn media_config(config: &Config) -> MediaServerConfig {
             shards: config.shards,
             receive_buffer_bytes: SOCKET_BUFFER_BYTES,
             send_buffer_bytes: SOCKET_BUFFER_BYTES,
-            seed: std::process::id().into(),
+            forwarding: Forwarding {
+                train_wait_us: config.train_wait_us,
+                audio_train_wait_us: config.audio_train_wait_us,
+                seed: std::process::id().into(),
+            },
         },
         public_ips: config.public_ip.clone(),
         consent_timeout: Duration::from_secs(config.consent_timeout_s),

@@ -12,6 +12,7 @@ mod validate;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use fanmill_engine::limits::DEFAULT_TRAIN_WAIT_US;
 use serde::Serialize;
 
 pub use nearest::nearest;
@@ -48,6 +49,11 @@ pub struct Config {
     pub max_viewers_per_stream: usize,
     /// Bit rate a publisher is asked not to exceed, bits per second. Default 20,000,000.
     pub publish_bitrate_max_bps: u64,
+    /// How long a packet of video may wait for the rest of its frame, in microseconds, so that both
+    /// leave in one send; 0: none waits. Default 1000.
+    pub train_wait_us: u64,
+    /// How long a packet of audio may wait for others to its viewers, in microseconds. Default 0.
+    pub audio_train_wait_us: u64,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -67,6 +73,8 @@ impl Default for Config {
             max_streams: 10_000,
             max_viewers_per_stream: 100_000,
             publish_bitrate_max_bps: 20_000_000,
+            train_wait_us: DEFAULT_TRAIN_WAIT_US,
+            audio_train_wait_us: 0,
             log: "info".to_owned(),
         }
     }

@@ -55,6 +55,14 @@ pub struct Settings {
     /// Bit rate a publisher is asked not to exceed, in bits per second [default: 20000000]
     #[arg(long, value_name = "BPS")]
     pub publish_bitrate_max_bps: Option<u64>,
+    /// Microseconds that a packet of video may wait for the rest of its frame, so that both leave in
+    /// one send; 0: none waits [default: 1000]
+    #[arg(long, value_name = "US")]
+    pub train_wait_us: Option<u64>,
+    /// Microseconds that a packet of audio may wait for others to its viewers; they hear it
+    /// [default: 0]
+    #[arg(long, value_name = "US")]
+    pub audio_train_wait_us: Option<u64>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -102,6 +110,8 @@ impl Settings {
             publish_bitrate_max_bps: self
                 .publish_bitrate_max_bps
                 .or(lower.publish_bitrate_max_bps),
+            train_wait_us: self.train_wait_us.or(lower.train_wait_us),
+            audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             log: self.log.or(lower.log),
         }
     }
@@ -124,6 +134,10 @@ impl Settings {
             publish_bitrate_max_bps: self
                 .publish_bitrate_max_bps
                 .unwrap_or(defaults.publish_bitrate_max_bps),
+            train_wait_us: self.train_wait_us.unwrap_or(defaults.train_wait_us),
+            audio_train_wait_us: self
+                .audio_train_wait_us
+                .unwrap_or(defaults.audio_train_wait_us),
             log: self.log.unwrap_or(defaults.log),
         }
     }

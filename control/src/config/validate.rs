@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 
+use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
+
 use super::Config;
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
@@ -57,6 +59,16 @@ impl Config {
             "publish-bitrate-max-bps",
             self.publish_bitrate_max_bps,
             &PUBLISH_BITRATE_BPS,
+        )?;
+        within(
+            "train-wait-us",
+            self.train_wait_us,
+            &(0..=MAX_TRAIN_WAIT_US),
+        )?;
+        within(
+            "audio-train-wait-us",
+            self.audio_train_wait_us,
+            &(0..=MAX_AUDIO_TRAIN_WAIT_US),
         )?;
         self.check_ports()?;
         self.check_addresses()?;
@@ -231,6 +243,11 @@ mod tests {
         assert_eq!(
             refused(|c| c.max_viewers_per_stream = 0).key,
             "max-viewers-per-stream"
+        );
+        assert_eq!(refused(|c| c.train_wait_us = 2_001).key, "train-wait-us");
+        assert_eq!(
+            refused(|c| c.audio_train_wait_us = 20_001).key,
+            "audio-train-wait-us"
         );
         assert_eq!(
             refused(|c| c.publish_bitrate_max_bps = 1).key,

@@ -7,8 +7,8 @@ use fanmill_control::broadcast::{Broadcast, BroadcastLimits};
 use fanmill_control::dtls;
 use fanmill_control::http::{self, HttpLimits};
 use fanmill_control::model::{MediaServer, MediaServerConfig};
-use fanmill_engine::EngineConfig;
 use fanmill_engine::ids::ShardId;
+use fanmill_engine::{EngineConfig, Forwarding};
 use reqwest::{Client, Method, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -53,7 +53,7 @@ pub fn media_config(options: &Options) -> MediaServerConfig {
             shards: options.shards,
             receive_buffer_bytes: 1 << 20,
             send_buffer_bytes: 1 << 20,
-            seed: 1,
+            forwarding: Forwarding::default(),
         },
         public_ips: Vec::new(),
         consent_timeout: options.consent_timeout,

@@ -9,6 +9,7 @@
 pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod duplicate;
+pub(crate) mod gather;
 pub(crate) mod keyframe;
 pub(crate) mod plan;
 pub(crate) mod remb;

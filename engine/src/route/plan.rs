@@ -43,6 +43,7 @@ pub(crate) struct Planned {
     header_start: usize,
     template: HeaderTemplate,
     plain_len: usize,
+    padding_bytes: usize,
     /// Where its padded payload is, if it has one.
     padded_start: Option<usize>,
 }
@@ -72,7 +73,7 @@ impl Layout {
             self.plan(position, packet, may_pad);
         }
         for train in 0..self.trains.len() {
-            self.pad(self.trains[train], burst);
+            self.pad(train, burst);
         }
     }
 
@@ -91,6 +92,7 @@ impl Layout {
             header_start: start,
             template,
             plain_len,
+            padding_bytes: 0,
             padded_start: None,
         };
         self.lowest_index = self.lowest_index.min(packet.info.index);
@@ -106,7 +108,8 @@ impl Layout {
     }
 
     /// Pads the packets of a train that need it, on a copy: the slots are shared.
-    fn pad(&mut self, train: Train, burst: &[Packet]) {
+    fn pad(&mut self, train: usize, burst: &[Packet]) {
+        let train = &mut self.trains[train];
         for place in train.first..train.first + train.count {
             let planned = &mut self.planned[place];
             let padding = train.padding(place, planned.plain_len);
@@ -115,6 +118,8 @@ impl Layout {
             }
             planned.padded_start = Some(self.padded.len());
             planned.plain_len += padding;
+            planned.padding_bytes = padding;
+            train.packets_padded += 1;
             // RFC 3550 5.1: the P bit, and the count as the last byte of the padding.
             self.headers[planned.header_start] |= 0x20;
             self.padded
@@ -170,6 +175,11 @@ impl Planned {
     /// Bytes of the packet before sealing.
     pub(crate) fn plain_len(&self) -> usize {
         self.plain_len
+    }
+
+    /// Bytes of padding in it.
+    pub(crate) fn padding_bytes(&self) -> usize {
+        self.padding_bytes
     }
 }
 

@@ -5,11 +5,13 @@
 use std::net::SocketAddr;
 
 use crate::command::{IncomingCodec, RenditionSpec};
+use crate::ids::ShardId;
 use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
 use crate::packet::header::{self, HeaderTemplate};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
+use crate::route::gather::Gathering;
 use crate::route::keyframe::KeyframeRequests;
 use crate::route::plan::{Layout, LayoutKey, Planned};
 use crate::route::store::PacketStore;
@@ -25,6 +27,8 @@ pub(crate) struct Rendition {
     pub(crate) spec: RenditionSpec,
     pub(crate) store: PacketStore,
     pub(crate) viewers: Vec<Viewer>,
+    /// At its home: other shards that have viewers of it.
+    pub(crate) exports: Vec<ShardId>,
     /// As the publisher last reported it.
     pub(crate) clock: Option<SenderClock>,
     /// Made from the arrival of the first packet, for publishers that send no reports.
@@ -33,7 +37,10 @@ pub(crate) struct Rendition {
     /// Position in the list of the codec that came last.
     codec: u8,
     layouts: Vec<Layout>,
+    /// It is on its shard's list of renditions with a burst.
+    pub(crate) pending: bool,
     burst: Vec<Packet>,
+    gathering: Gathering,
     waiting: usize,
 }
 
@@ -42,11 +49,14 @@ pub(crate) struct Rendition {
 pub(crate) struct Sent {
     pub(crate) packets: u64,
     pub(crate) sends: u64,
+    pub(crate) packets_padded: u64,
+    pub(crate) padding_bytes: u64,
     pub(crate) failed: u64,
 }
 
 impl Rendition {
-    pub(crate) fn new(spec: RenditionSpec) -> Self {
+    /// A rendition whose bursts wait for at most `wait_us` to grow.
+    pub(crate) fn new(spec: RenditionSpec, wait_us: u64) -> Self {
         let size = if spec.video {
             VIDEO_STORE_PACKETS
         } else {
@@ -56,12 +66,15 @@ impl Rendition {
             spec,
             store: PacketStore::new(size),
             viewers: Vec::new(),
+            exports: Vec::new(),
             clock: None,
             arrival_clock: None,
             keyframes: KeyframeRequests::default(),
             codec: 0,
             layouts: Vec::new(),
+            pending: false,
             burst: Vec::with_capacity(MAX_BURST_PACKETS),
+            gathering: Gathering::new(wait_us),
             waiting: 0,
         }
     }
@@ -86,6 +99,14 @@ impl Rendition {
             rtp: packet.info.timestamp,
             at_us: packet.info.arrival_us,
         });
+        let late = self
+            .store
+            .highest()
+            .is_some_and(|highest| packet.info.index < highest);
+        let ends_frame = self.spec.video && packet.info.marker;
+        let first = self.burst.is_empty();
+        self.gathering
+            .joins(&packet.info, first, ends_frame || late);
         self.codec = packet.info.codec;
         self.expire_packets(packet.info.arrival_us);
         self.store.insert(packet.clone());
@@ -115,6 +136,16 @@ impl Rendition {
 
     pub(crate) fn has_burst(&self) -> bool {
         !self.burst.is_empty()
+    }
+
+    /// The packets that are to be sent next.
+    pub(crate) fn burst(&self) -> &[Packet] {
+        &self.burst
+    }
+
+    /// When they are to be sent; in the past: now.
+    pub(crate) fn due_us(&self) -> u64 {
+        self.gathering.due_us()
     }
 
     /// The format at this position of the rendition's list.
@@ -451,6 +482,8 @@ impl<T: Tx> Sweep<'_, T> {
         self.tx.commit(self.destination, len, segment);
         self.sent.packets += train.count as u64;
         self.sent.sends += 1;
+        self.sent.packets_padded += train.packets_padded as u64;
+        self.sent.padding_bytes += train.padding_bytes() as u64;
     }
 
     /// Those packets of a train that belong to what the viewer receives now, one by one.
@@ -474,6 +507,8 @@ impl<T: Tx> Sweep<'_, T> {
                     self.tx.commit(self.destination, len, None);
                     self.sent.packets += 1;
                     self.sent.sends += 1;
+                    self.sent.packets_padded += u64::from(planned.padding_bytes() > 0);
+                    self.sent.padding_bytes += planned.padding_bytes() as u64;
                 }
                 None => self.sent.failed += 1,
             }

@@ -3,7 +3,6 @@
 
 use crate::command::{EncodingSpec, IncomingCodec};
 use crate::counters::DropReason;
-use crate::ids::ShardId;
 use crate::limits::INACTIVE_AFTER_US;
 use crate::packet::codec::{MediaKind, Resolution, is_keyframe_start, resolution};
 use crate::packet::loss::{NackTracker, ReceptionStatistics};
@@ -26,8 +25,6 @@ pub(crate) struct Source {
     pub(crate) spec: EncodingSpec,
     /// Place of its rendition in the shard's table.
     pub(crate) rendition: u32,
-    /// Shards that have viewers of it.
-    pub(crate) exports: Vec<ShardId>,
     /// The SSRC it was last received on.
     pub(crate) ssrc: Option<u32>,
     pub(crate) keyframes: KeyframeRequests,
@@ -84,7 +81,6 @@ impl Source {
             ssrc: spec.ssrc,
             spec,
             rendition,
-            exports: Vec::new(),
             keyframes: KeyframeRequests::default(),
             fir_sequence: 0,
             nacks: NackTracker::new(),

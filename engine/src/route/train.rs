@@ -28,6 +28,8 @@ pub(crate) struct Train {
     pub(crate) segment_bytes: usize,
     /// Size of the last packet, which is not padded.
     pub(crate) last_bytes: usize,
+    /// How many of its packets are padded; known once they were.
+    pub(crate) packets_padded: usize,
     /// Of all packets but the last, unpadded: their sum and the smallest.
     sum: usize,
     smallest: usize,
@@ -41,6 +43,7 @@ impl Train {
             count: 1,
             segment_bytes: bytes,
             last_bytes: bytes,
+            packets_padded: 0,
             sum: 0,
             smallest: bytes,
         }
@@ -49,6 +52,11 @@ impl Train {
     /// Bytes of all its packets, padded.
     pub(crate) fn bytes(&self) -> usize {
         self.segment_bytes * (self.count - 1) + self.last_bytes
+    }
+
+    /// Bytes of padding in all its packets.
+    pub(crate) fn padding_bytes(&self) -> usize {
+        self.segment_bytes * (self.count - 1) - self.sum
     }
 
     /// Takes the next packet if the train stays one the kernel accepts, and if the padding that
@@ -72,6 +80,7 @@ impl Train {
             count: self.count + 1,
             segment_bytes,
             last_bytes: bytes,
+            packets_padded: 0,
             sum,
             smallest,
         };

@@ -44,9 +44,7 @@ impl Core {
             Command::AddRendition(spec) => self.add_rendition(*spec),
             Command::RemoveRendition(id) => self.remove_rendition(id),
             Command::Export(id, shard) => self.export(id, shard),
-            Command::Unexport(id, shard) => self
-                .source_mut(&id)
-                .map(|source| source.exports.retain(|other| *other != shard)),
+            Command::Unexport(id, shard) => self.unexport(id, shard),
             Command::Attach(id, rendition, payloads) => self.attach(id, rendition, payloads),
             Command::Detach(id) => self.detach(id),
             Command::RequestKeyframe(id) => {
@@ -169,6 +167,7 @@ impl Core {
         let home = self.links.id;
         let first = spec.codecs.first()?;
         let (video, clock_rate) = (first.codec.kind() == MediaKind::Video, first.clock_rate);
+        let wait_us = self.forwarding.wait_us(video);
         let track = self.transports.get(place)?.tracks.len();
         let mut sources = Vec::with_capacity(spec.encodings.len());
         for (encoding, encoding_spec) in spec.encodings.iter().enumerate() {
@@ -180,7 +179,9 @@ impl Core {
                 video,
                 codecs,
             };
-            let rendition = self.renditions.insert(id, Rendition::new(rendition));
+            let rendition = self
+                .renditions
+                .insert(id, Rendition::new(rendition, wait_us));
             self.sources.insert(
                 id,
                 SourcePlace {
@@ -267,21 +268,28 @@ impl Core {
     }
 
     fn export(&mut self, id: RenditionId, shard: ShardId) -> Option<()> {
-        let source = self.source_mut(&id)?;
-        if !source.exports.contains(&shard) {
-            source.exports.push(shard);
+        let rendition = self.renditions.get_mut(self.renditions.place(&id)?)?;
+        if !rendition.exports.contains(&shard) {
+            rendition.exports.push(shard);
         }
-        let place = source.rendition;
         // Its next report may be seconds away.
-        if let Some(clock) = self.renditions.get(place)?.clock {
+        if let Some(clock) = rendition.clock {
             self.tell_shard(shard, Message::Clock(id, clock));
         }
         Some(())
     }
 
+    fn unexport(&mut self, id: RenditionId, shard: ShardId) -> Option<()> {
+        let rendition = self.renditions.get_mut(self.renditions.place(&id)?)?;
+        rendition.exports.retain(|other| *other != shard);
+        Some(())
+    }
+
     fn add_rendition(&mut self, spec: RenditionSpec) -> Option<()> {
         if self.renditions.place(&spec.id).is_none() {
-            self.renditions.insert(spec.id, Rendition::new(spec));
+            let wait_us = self.forwarding.wait_us(spec.video);
+            self.renditions
+                .insert(spec.id, Rendition::new(spec, wait_us));
         }
         Some(())
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::counters::{DropReason, Drops};
 use crate::event::Event;
+use crate::forwarding::Forwarding;
 use crate::ids::{OutgoingTrackId, RenditionId, ShardId, TransportId};
 use crate::io::Tx;
 use crate::limits::{EVENT_BACKLOG, POOL_SLOTS, POOL_SLOTS_PREPARED, STRANGE_STUN_PER_SECOND};
@@ -31,6 +32,7 @@ pub(crate) struct SourcePlace {
 pub(crate) struct Core {
     pub(crate) now_us: u64,
     pub(crate) links: Links,
+    pub(crate) forwarding: Forwarding,
     pub(crate) pool: PacketPool,
     pub(crate) transports: Table<TransportId, Transport>,
     /// The media path's part of each transport, at the same place.
@@ -40,7 +42,7 @@ pub(crate) struct Core {
     pub(crate) renditions: Table<RenditionId, Rendition>,
     pub(crate) sources: HashMap<RenditionId, SourcePlace>,
     pub(crate) outgoing: Table<OutgoingTrackId, OutgoingTrack>,
-    /// Renditions with a burst to send.
+    /// Renditions with a burst to send, now or when it has grown.
     pub(crate) pending: Vec<u32>,
     /// Transports that publish.
     pub(crate) publishers: Vec<u32>,
@@ -62,14 +64,17 @@ pub(crate) struct Tally {
     pub(crate) packets_routed: u64,
     pub(crate) packets_sent: u64,
     pub(crate) sends: u64,
+    pub(crate) packets_padded: u64,
+    pub(crate) padding_bytes: u64,
     pub(crate) checks_answered: u64,
 }
 
 impl Core {
-    pub(crate) fn new(links: Links, seed: u64) -> Self {
+    pub(crate) fn new(links: Links, forwarding: Forwarding) -> Self {
         Self {
             now_us: 0,
             links,
+            forwarding,
             pool: PacketPool::new(POOL_SLOTS, POOL_SLOTS_PREPARED),
             transports: Table::new(),
             peers: Vec::new(),
@@ -86,7 +91,7 @@ impl Core {
             strange_stun: Budget::new(STRANGE_STUN_PER_SECOND, STRANGE_STUN_PER_SECOND),
             unpublished: true,
             backlog: VecDeque::new(),
-            random: seed,
+            random: forwarding.seed,
         }
     }
 
@@ -156,40 +161,94 @@ impl Core {
 
     /// Adds a packet to its rendition's burst.
     pub(crate) fn route<T: Tx>(&mut self, place: u32, packet: Packet, tx: &mut T) {
-        let Some(rendition) = self.renditions.get_mut(place) else {
+        let Some(rendition) = self.renditions.get(place) else {
             return;
         };
         if rendition.has_burst() && rendition.begins_anew(&packet) {
-            let sent = rendition.fan_out(&mut self.peers, tx);
-            self.note_sent(sent);
+            self.export_burst(place);
+            self.send_burst(place, tx);
         }
         let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };
-        if !rendition.has_burst() {
+        if !std::mem::replace(&mut rendition.pending, true) {
             self.pending.push(place);
         }
         if rendition.push(packet) {
-            let sent = rendition.fan_out(&mut self.peers, tx);
-            self.note_sent(sent);
+            self.export_burst(place);
+            self.send_burst(place, tx);
         }
     }
 
-    /// Sends every burst.
+    /// Sends every burst that is due: first to the other shards, which then work at the same time
+    /// as this one, and audio before video, which takes longer.
     pub(crate) fn fan_out<T: Tx>(&mut self, tx: &mut T) {
+        let due = |core: &Self, position: usize| {
+            let place = core.pending[position];
+            let rendition = core.renditions.get(place)?;
+            let due = rendition.has_burst() && rendition.due_us() <= core.now_us;
+            due.then_some((place, rendition.spec.video))
+        };
         for position in 0..self.pending.len() {
-            let place = self.pending[position];
-            if let Some(rendition) = self.renditions.get_mut(place) {
-                let sent = rendition.fan_out(&mut self.peers, tx);
-                self.note_sent(sent);
+            if let Some((place, _)) = due(self, position) {
+                self.export_burst(place);
             }
         }
-        self.pending.clear();
+        self.links.wake_others();
+        for video in [false, true] {
+            for position in 0..self.pending.len() {
+                if let Some((place, kind)) = due(self, position)
+                    && kind == video
+                {
+                    self.send_burst(place, tx);
+                }
+            }
+        }
+        let renditions = &mut self.renditions;
+        self.pending.retain(|place| {
+            let Some(rendition) = renditions.get_mut(*place) else {
+                return false;
+            };
+            rendition.pending = rendition.has_burst();
+            rendition.pending
+        });
+    }
+
+    /// When the next burst is due that waits to grow; `None` when none does.
+    pub(crate) fn next_burst_us(&self) -> Option<u64> {
+        let pending = self.pending.iter();
+        let renditions = pending.filter_map(|place| self.renditions.get(*place));
+        renditions.map(Rendition::due_us).min()
+    }
+
+    /// Passes a burst on to the other shards that serve its rendition.
+    fn export_burst(&mut self, place: u32) {
+        let Some(rendition) = self.renditions.get(place) else {
+            return;
+        };
+        for shard in &rendition.exports {
+            for packet in rendition.burst() {
+                let message = Message::Packet(rendition.spec.id, packet.clone());
+                if !self.links.tell_shard(*shard, message) {
+                    self.drops.count(DropReason::ShardRingFull);
+                }
+            }
+        }
+    }
+
+    /// Sends a burst to the viewers on this shard.
+    fn send_burst<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        if let Some(rendition) = self.renditions.get_mut(place) {
+            let sent = rendition.fan_out(&mut self.peers, tx);
+            self.note_sent(sent);
+        }
     }
 
     pub(crate) fn note_sent(&mut self, sent: Sent) {
         self.tally.packets_sent += sent.packets;
         self.tally.sends += sent.sends;
+        self.tally.packets_padded += sent.packets_padded;
+        self.tally.padding_bytes += sent.padding_bytes;
         for _ in 0..sent.failed {
             self.drops.count(DropReason::SealFailed);
         }
@@ -197,20 +256,8 @@ impl Core {
 
     /// Passes a message to another shard; a full ring loses it.
     pub(crate) fn tell_shard(&mut self, shard: ShardId, message: Message) {
-        let outbox = self.links.outboxes.get_mut(usize::from(shard.0));
-        let Some(Some(outbox)) = outbox else { return };
-        match outbox.ring.push(message) {
-            Ok(()) => outbox.dirty = true,
-            Err(_) => self.drops.count(DropReason::ShardRingFull),
-        }
-    }
-
-    /// Wakes the shards that have messages from this one.
-    pub(crate) fn wake_others(&mut self) {
-        for outbox in self.links.outboxes.iter_mut().flatten() {
-            if std::mem::take(&mut outbox.dirty) {
-                outbox.waker.wake();
-            }
+        if !self.links.tell_shard(shard, message) {
+            self.drops.count(DropReason::ShardRingFull);
         }
     }
 
@@ -289,6 +336,8 @@ impl Core {
         to.packets_routed.set(self.tally.packets_routed);
         to.packets_sent.set(self.tally.packets_sent);
         to.sends.set(self.tally.sends);
+        to.packets_padded.set(self.tally.packets_padded);
+        to.padding_bytes.set(self.tally.padding_bytes);
         to.checks_answered.set(self.tally.checks_answered);
         to.transports.set(self.transports.len() as u64);
         to.ufrags.set(self.by_ufrag.len() as u64);

@@ -122,7 +122,6 @@ impl Core {
         };
         tx.commit(source, len, None);
         self.tally.checks_answered += 1;
-        self.tally.sends += 1;
     }
 
     /// Makes an address the transport's, whoever had it before: the check was signed.

@@ -65,6 +65,28 @@ pub(crate) struct Links {
     pub(crate) counters: Arc<ShardCounters>,
 }
 
+impl Links {
+    /// Passes a message to another shard; `false` when its ring is full and the message lost.
+    #[must_use]
+    pub(crate) fn tell_shard(&mut self, shard: ShardId, message: Message) -> bool {
+        let outbox = self.outboxes.get_mut(usize::from(shard.0));
+        let Some(Some(outbox)) = outbox else {
+            return true;
+        };
+        outbox.dirty = true;
+        outbox.ring.push(message).is_ok()
+    }
+
+    /// Wakes the shards that have messages from this one.
+    pub(crate) fn wake_others(&mut self) {
+        for outbox in self.outboxes.iter_mut().flatten() {
+            if std::mem::take(&mut outbox.dirty) {
+                outbox.waker.wake();
+            }
+        }
+    }
+}
+
 /// The control plane's ends of one shard's rings.
 pub(crate) struct ControlEnds {
     pub(crate) commands: Producer<Command>,

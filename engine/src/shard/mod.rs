@@ -18,6 +18,7 @@ mod table;
 mod transport;
 
 use crate::event::Event;
+use crate::forwarding::Forwarding;
 use crate::io::{Io, IoError, Rx, Tx};
 use crate::limits::{COMMANDS_PER_TURN, TICK_US};
 use crate::shard::core::Core;
@@ -41,12 +42,12 @@ pub struct Shard<I: Io> {
 }
 
 impl<I: Io> Shard<I> {
-    /// A shard without peers. `seed` varies first sequence numbers and timestamps.
-    pub(crate) fn new(io: I, links: Links, seed: u64) -> Self {
+    /// A shard without peers.
+    pub(crate) fn new(io: I, links: Links, forwarding: Forwarding) -> Self {
         let next_tick_us = io.now_us() + TICK_US;
         Self {
             io,
-            core: Core::new(links, seed),
+            core: Core::new(links, forwarding),
             next_tick_us,
             turns: 0,
         }
@@ -94,7 +95,7 @@ impl<I: Io> Shard<I> {
             self.next_tick_us = now_us + TICK_US;
         }
         tx.flush();
-        core.wake_others();
+        core.links.wake_others();
         self.turns += 1;
         core.links.counters.turns.set(self.turns);
         Ok(flow)
@@ -127,7 +128,8 @@ impl<I: Io> Shard<I> {
 
     /// When the next turn has something to do if nothing comes before; `None`: never.
     pub(crate) fn next_timer_us(&self) -> Option<u64> {
-        self.core.has_timers().then_some(self.next_tick_us)
+        let tick_us = self.core.has_timers().then_some(self.next_tick_us);
+        tick_us.into_iter().chain(self.core.next_burst_us()).min()
     }
 
     /// The network, for those who turn the shard themselves.

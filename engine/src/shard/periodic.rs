@@ -91,7 +91,6 @@ impl Core {
             Ok(sealed) => {
                 tx.reserve(sealed.len()).copy_from_slice(&sealed);
                 tx.commit(address, sealed.len(), None);
-                self.tally.sends += 1;
             }
             Err(_) => self.count_for(place, DropReason::SealFailed),
         }

@@ -13,7 +13,6 @@ use crate::packet::rtp::{RtpHeader, padding_len};
 use crate::pool::{PacketMut, Slot};
 use crate::route::source::{Activity, Received};
 use crate::shard::core::Core;
-use crate::shard::links::Message;
 use crate::shard::transport::{IncomingTrack, ReceiveStream, Transport};
 use crate::srtp::{ReplayWindow, SrtpError};
 
@@ -109,15 +108,6 @@ impl Core {
         let rendition_place = source.rendition;
         self.tally.packets_routed += 1;
         let packet = slot.share();
-        for position in 0..source.exports.len() {
-            let Some(source) = self.source_mut(&rendition) else {
-                break;
-            };
-            let Some(shard) = source.exports.get(position).copied() else {
-                break;
-            };
-            self.tell_shard(shard, Message::Packet(rendition, packet.clone()));
-        }
         let codec = activity.and_then(|activity| match activity {
             Activity::Active(position) => {
                 let rendition = self.renditions.get(rendition_place)?;

@@ -77,12 +77,14 @@ impl Core {
         }
         let clock = source.sender_report(info, now_us);
         let id = source.spec.rendition;
-        let exports = source.exports.clone();
-        if let Some(rendition) = self.renditions.get_mut(source.rendition) {
-            rendition.clock = Some(clock);
-        }
-        for shard in exports {
-            self.tell_shard(shard, Message::Clock(id, clock));
+        let Some(rendition) = self.renditions.get_mut(source.rendition) else {
+            return;
+        };
+        rendition.clock = Some(clock);
+        for shard in &rendition.exports {
+            if !self.links.tell_shard(*shard, Message::Clock(id, clock)) {
+                self.drops.count(DropReason::ShardRingFull);
+            }
         }
     }
 

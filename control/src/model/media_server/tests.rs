@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use fanmill_engine::Forwarding;
+
 use super::*;
 use crate::sdp::Offer;
 
@@ -15,7 +17,7 @@ fn config(shards: usize) -> MediaServerConfig {
             shards,
             receive_buffer_bytes: 1 << 18,
             send_buffer_bytes: 1 << 18,
-            seed: 1,
+            forwarding: Forwarding::default(),
         },
         public_ips: Vec::new(),
         consent_timeout: Duration::from_secs(3600),
