@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use fanmill_engine::io::{Datagram, Io, IoError, MAX_TRAIN_BYTES, Rx, Tx};
+use fanmill_engine::io::{Datagram, Io, IoError, MAX_STRETCH_BYTES, Rx, Tx};
 
 /// The send buffer's size: as that of the io_uring backend, so that the caches see the same.
 const ARENA_BYTES: usize = 256 * 1024;
@@ -24,6 +24,8 @@ pub struct SinkRx {
 /// Where sends end.
 pub struct SinkTx {
     arena: Box<[u8]>,
+    /// Where the last stretch begins, and how much of it was committed.
+    start: usize,
     used: usize,
     packets: u64,
     sends: u64,
@@ -37,6 +39,7 @@ impl SinkIo {
         let arena = vec![0; ARENA_BYTES].into_boxed_slice();
         let tx = SinkTx {
             arena,
+            start: 0,
             used: 0,
             packets: 0,
             sends: 0,
@@ -106,15 +109,16 @@ impl Rx for SinkRx {
 
 impl Tx for SinkTx {
     fn reserve(&mut self, len: usize) -> &mut [u8] {
-        assert!(len <= MAX_TRAIN_BYTES, "a stretch longer than a train");
-        if self.used + len > self.arena.len() {
+        assert!(len <= MAX_STRETCH_BYTES, "longer than any stretch");
+        self.start += std::mem::take(&mut self.used).next_multiple_of(64);
+        if self.start + len > self.arena.len() {
             self.flush();
         }
-        &mut self.arena[self.used..self.used + len]
+        &mut self.arena[self.start..self.start + len]
     }
 
-    fn commit(&mut self, _: SocketAddr, len: usize, segment_bytes: Option<u16>) {
-        self.used += len;
+    fn commit_part(&mut self, _: SocketAddr, start: usize, len: usize, segment_bytes: Option<u16>) {
+        self.used = self.used.max(start + len);
         self.bytes += len as u64;
         self.sends += 1;
         self.packets += segment_bytes.map_or(1, |segment| len.div_ceil(segment.into()) as u64);
@@ -125,6 +129,7 @@ impl Tx for SinkTx {
     }
 
     fn flush(&mut self) {
+        self.start = 0;
         self.used = 0;
     }
 }

@@ -18,7 +18,7 @@ use fanmill_engine::command::{
 };
 use fanmill_engine::counters::TransportCounters;
 use fanmill_engine::ids::{ShardId, TransportId};
-use fanmill_engine::io::{Datagram, Io, IoError, MAX_TRAIN_BYTES, Rx, Tx};
+use fanmill_engine::io::{Datagram, Io, IoError, MAX_STRETCH_BYTES, Rx, Tx};
 use fanmill_engine::shard::Shard;
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
 use fanmill_engine::{Engine, Events, Forwarding};
@@ -120,7 +120,7 @@ impl Tx for CountingTx {
         &mut self.buffer[..len]
     }
 
-    fn commit(&mut self, _destination: SocketAddr, len: usize, _segment_bytes: Option<u16>) {
+    fn commit_part(&mut self, _: SocketAddr, _: usize, len: usize, _: Option<u16>) {
         let mut sent = self.sent.borrow_mut();
         sent.trains += 1;
         sent.bytes += len as u64;
@@ -169,7 +169,7 @@ impl Bench {
                 arriving: 0,
             },
             tx: CountingTx {
-                buffer: vec![0; MAX_TRAIN_BYTES],
+                buffer: vec![0; MAX_STRETCH_BYTES],
                 sent: Rc::clone(&sent),
             },
         });

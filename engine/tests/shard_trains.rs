@@ -190,3 +190,39 @@ fn a_viewer_without_retransmission_format_is_sent_no_padding() {
     assert!(video.iter().all(|packet| !packet.header.padding));
     assert_eq!(world.counters(0).packets_padded.get(), 0);
 }
+
+#[test]
+fn viewers_sealed_side_by_side_receive_what_others_receive() {
+    let profile = Profile::Aes128CmSha1_80;
+    // Two companies and some more; one too few for a company; with another layout among them.
+    for count in [2, 3, 16, 37] {
+        let mut world = World::new(1, 3);
+        let mut publisher = world.publish(0, PROFILE);
+        let mut viewers: Vec<_> = (0..count)
+            .map(|_| world.watch(0, profile, &publisher))
+            .collect();
+        let mut other = world.viewer(0, profile);
+        other.rtx = false;
+        world.attach(&other, &publisher);
+        viewers.insert(count / 2, other);
+        viewers.push(world.watch(0, PROFILE, &publisher));
+        publisher.send_frame(true, 2);
+        // More packets than one stretch of the send buffer has room for.
+        publisher.send_frame(false, 60);
+        for packet in frame_of(&mut publisher, &[1099, 1100, 1098, 700]) {
+            publisher.peer.send_rtp(&packet);
+        }
+        publisher.send_audio();
+        world.run_ms(20);
+        for viewer in &mut viewers {
+            let video = viewer.take_video();
+            assert_in_sequence(&video);
+            assert_eq!(ids(&video), publisher.video.made_ids());
+            assert_eq!(ids(&viewer.take_audio()), publisher.audio.made_ids());
+            assert!(viewer.peer.unreadable.is_empty());
+        }
+        assert_eq!(world.drops(), []);
+        let packets = viewers.len() as u64 * (2 + 60 + 4 + 1);
+        assert_eq!(world.counters(0).packets_sent.get(), packets);
+    }
+}

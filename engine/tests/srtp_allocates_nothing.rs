@@ -1,7 +1,10 @@
 //! SRTP and STUN allocate only when sessions are made, never for a packet.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fanmill_engine::srtp::{MasterKey, Opener, Profile, ReplayWindow, Sealer, SrtpError};
+use fanmill_engine::srtp::{
+    MAX_TOGETHER, MasterKey, Opener, Profile, ReplayWindow, Sealer, ShortTag, SrtpError, Untagged,
+    tags,
+};
 use fanmill_engine::stun::{
     BindingError, IntegrityKey, MAX_BINDING_ERROR_LEN, MAX_BINDING_SUCCESS_LEN, Message, parse,
     write_binding_error, write_binding_success,
@@ -105,6 +108,28 @@ fn sealing_and_opening_allocate_nothing() {
         });
         assert_eq!(allocated, 0, "{profile}");
     }
+}
+
+#[test]
+fn sealing_side_by_side_allocates_nothing() {
+    let profile = Profile::Aes128CmSha1_80;
+    let key = MasterKey::new(profile, &[1; 16], &[2; 14]).unwrap();
+    let sealer = Sealer::new(profile, &key).unwrap();
+    let header = [0x80, 96, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+    let (payload, mut packet) = ([7; 1200], [0; 1500]);
+    let mut made = [ShortTag::default(); MAX_TOGETHER];
+    let mut seal = || {
+        let len = sealer.encrypt(1, &header, &payload, &mut packet).unwrap();
+        let untagged = Untagged {
+            sealer: &sealer,
+            index: 1,
+            packet: &packet[..len - 10],
+        };
+        tags(&[untagged; MAX_TOGETHER], &mut made).unwrap();
+    };
+    // The first time the processor is asked what it has.
+    seal();
+    assert_eq!(allocations(|| (0..100).for_each(|_| seal())), 0);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fanmill_engine::srtp::{
-    MasterKey, Opener, Profile, ReplayWindow, RtcpSession, Sealer, SrtpError,
+    MAX_TOGETHER, MasterKey, Opener, Profile, ReplayWindow, RtcpSession, Sealer, ShortTag,
+    SrtpError, Untagged, tags,
 };
 use proptest::prelude::*;
 use webrtc_srtp::context::Context;
@@ -220,4 +221,73 @@ proptest! {
         let mut session = RtcpSession::new(profile, &key, &key).unwrap();
         prop_assert!(session.open(&packet).is_err());
     }
+}
+
+#[test]
+fn packets_sealed_side_by_side_are_those_of_the_oracle() {
+    let profile = Profile::Aes128CmSha1_80;
+    for count in 1..=MAX_TOGETHER {
+        for payload_len in [0, 1, 37, 45, 51, 52, 1188] {
+            let secrets: Vec<[u8; 46]> = (0..count).map(|at| [at as u8 + 1; 46]).collect();
+            let sealers: Vec<_> = secrets
+                .iter()
+                .map(|secret| Sealer::new(profile, &keys(profile, secret).0).unwrap())
+                .collect();
+            let payload: Vec<u8> = (0..payload_len).map(|at| at as u8).collect();
+            let header = |at: usize| {
+                let mut header = [0x80, 96, 0, 0, 1, 2, 3, 4, 0, 0, 0, at as u8];
+                header[2..4].copy_from_slice(&(100 + at as u16).to_be_bytes());
+                header
+            };
+            let len = 12 + payload_len + 10;
+            let mut sealed = vec![vec![0; len]; count];
+            for (at, sealer) in sealers.iter().enumerate() {
+                let index = 100 + at as u64;
+                let out = &mut sealed[at];
+                assert_eq!(sealer.encrypt(index, &header(at), &payload, out), Ok(len));
+            }
+            let untagged: Vec<_> = sealers
+                .iter()
+                .zip(&sealed)
+                .enumerate()
+                .map(|(at, (sealer, packet))| Untagged {
+                    sealer,
+                    index: 100 + at as u64,
+                    packet: &packet[..len - 10],
+                })
+                .collect();
+            let mut made = [ShortTag::default(); MAX_TOGETHER];
+            tags(&untagged, &mut made).unwrap();
+            for (at, secret) in secrets.iter().enumerate() {
+                sealed[at][len - 10..].copy_from_slice(&made[at]);
+                let plain = [&header(at)[..], &payload].concat();
+                let expected = keys(profile, secret).1.encrypt_rtp(&plain).unwrap();
+                assert_eq!(sealed[at], expected, "{at} of {count}, {payload_len} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_tagged_side_by_side_is_refused() {
+    let sealer = |profile| Sealer::new(profile, &keys(profile, &[1; 46]).0).unwrap();
+    let (gcm, cm) = (
+        sealer(Profile::AeadAes128Gcm),
+        sealer(Profile::Aes128CmSha1_80),
+    );
+    let untagged = |sealer, packet| Untagged {
+        sealer,
+        index: 1,
+        packet,
+    };
+    let mut made = [ShortTag::default(); MAX_TOGETHER];
+    let refused = Err(SrtpError::CryptoFailure);
+    assert_eq!(tags(&[untagged(&gcm, &[0; 20])], &mut made), refused);
+    let uneven = [untagged(&cm, &[0; 20][..]), untagged(&cm, &[0; 21])];
+    assert_eq!(tags(&uneven, &mut made), refused);
+    let many = [untagged(&cm, &[0; 20]); MAX_TOGETHER + 1];
+    assert_eq!(tags(&many, &mut [ShortTag::default(); 20]), refused);
+    assert_eq!(tags(&many[..2], &mut made[..1]), refused);
+    assert_eq!(tags(&[], &mut []), Ok(()));
+    assert_eq!(gcm.prefers_company_of(), None);
 }

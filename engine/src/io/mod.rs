@@ -62,13 +62,26 @@ pub trait Rx {
 /// A send buffer. Packets are written straight into it and leave on [`Tx::flush`], or earlier
 /// when it is full.
 pub trait Tx {
-    /// A writable stretch of exactly `len` bytes (at most [`MAX_TRAIN_BYTES`]); nothing is sent
-    /// until it is committed, and a second `reserve` without a commit returns the same stretch.
+    /// A writable stretch of exactly `len` bytes (at most [`MAX_STRETCH_BYTES`]); nothing of it is
+    /// sent until it is committed. What it held is unspecified, and what was not committed of the
+    /// last one is forgotten.
     fn reserve(&mut self, len: usize) -> &mut [u8];
 
-    /// Queues the first `len` bytes of the reserved stretch to `destination`. With
-    /// `segment_bytes` they are a train: segments of that size, the last one possibly shorter.
-    fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>);
+    /// Queues `len` bytes (at most [`MAX_TRAIN_BYTES`]) of the reserved stretch from `start` to
+    /// `destination`. With `segment_bytes` they are a train: segments of that size, the last one
+    /// possibly shorter. Several parts of one stretch may be committed.
+    fn commit_part(
+        &mut self,
+        destination: SocketAddr,
+        start: usize,
+        len: usize,
+        segment_bytes: Option<u16>,
+    );
+
+    /// Queues the first `len` bytes of the reserved stretch, as [`Tx::commit_part`] does.
+    fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>) {
+        self.commit_part(destination, 0, len, segment_bytes);
+    }
 
     /// Whether trains are cut up by the kernel or the device, so that it pays to form them.
     fn segmentation(&self) -> bool;
@@ -79,6 +92,9 @@ pub trait Tx {
 
 /// Largest train in bytes: what one UDP datagram can carry over IPv4.
 pub const MAX_TRAIN_BYTES: usize = 65_507;
+
+/// Largest stretch of a send buffer that can be reserved: a ten-packet frame for sixteen viewers.
+pub const MAX_STRETCH_BYTES: usize = 192 * 1024;
 
 /// Most segments the kernel takes in one train (`UDP_MAX_SEGMENTS` was 64 before Linux 6.9).
 pub const MAX_TRAIN_SEGMENTS: usize = 64;

@@ -120,6 +120,7 @@ impl Layout {
             planned.plain_len += padding;
             planned.padding_bytes = padding;
             train.packets_padded += 1;
+            train.padding_bytes += padding;
             // RFC 3550 5.1: the P bit, and the count as the last byte of the padding.
             self.headers[planned.header_start] |= 0x20;
             self.padded

@@ -1,21 +1,19 @@
 //! A rendition as one shard serves it: the burst at hand, the store that NACKs are answered from,
-//! and the viewers, swept viewer by viewer so that one viewer's keys stay in the cache for the
-//! whole burst.
-
-use std::net::SocketAddr;
+//! and the viewers.
 
 use crate::command::{IncomingCodec, RenditionSpec};
 use crate::ids::ShardId;
 use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
-use crate::packet::header::{self, HeaderTemplate};
+use crate::packet::header;
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
 use crate::route::gather::Gathering;
 use crate::route::keyframe::KeyframeRequests;
-use crate::route::plan::{Layout, LayoutKey, Planned};
+use crate::route::plan::{Layout, LayoutKey};
+use crate::route::single::Head;
 use crate::route::store::PacketStore;
-use crate::route::train::Train;
+use crate::route::sweep::{Sent, Sweep};
 use crate::route::viewer::{MAX_INDEX_GAP, Viewer};
 use crate::shard::peer::Peer;
 
@@ -42,16 +40,6 @@ pub(crate) struct Rendition {
     burst: Vec<Packet>,
     gathering: Gathering,
     waiting: usize,
-}
-
-/// What a sweep did, for the counters.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Sent {
-    pub(crate) packets: u64,
-    pub(crate) sends: u64,
-    pub(crate) packets_padded: u64,
-    pub(crate) padding_bytes: u64,
-    pub(crate) failed: u64,
 }
 
 impl Rendition {
@@ -234,49 +222,25 @@ impl Rendition {
             self.start_waiting(peers, tx, &mut sent);
         }
         let segmentation = tx.segmentation();
-        let Self {
-            layouts,
-            viewers,
-            burst,
-            waiting,
-            keyframes,
-            spec,
-            ..
-        } = self;
-        for layout in layouts.iter_mut().filter(|layout| layout.users > 0) {
+        for layout in self.layouts.iter_mut().filter(|layout| layout.users > 0) {
             let may_pad = segmentation && layout.key.may_pad();
-            layout.prepare(burst, may_pad);
+            layout.prepare(&self.burst, may_pad);
         }
-        for viewer in viewers {
-            let layout = &mut layouts[viewer.layout as usize];
-            let Some(peer) = peers.get_mut(viewer.peer as usize) else {
-                continue;
-            };
-            if !viewer.waiting && viewer.would_jump(layout.lowest_index()) {
-                viewer.waiting = true;
-                *waiting += 1;
-                if spec.video {
-                    keyframes.want();
-                }
-            }
-            let destination = peer.ready().filter(|_| !viewer.waiting);
-            let Some(destination) = destination else {
-                viewer.awaiting_keyframe += layout.planned_count() as u64;
-                viewer.codec_mismatch += (burst.len() - layout.planned_count()) as u64;
-                continue;
-            };
-            let mut sweep = Sweep {
-                layout,
-                burst,
-                viewer,
-                peer,
-                destination,
-                tx,
-                sent: &mut sent,
-            };
-            sweep.all_trains();
+        let mut sweep = Sweep {
+            burst: &self.burst,
+            layouts: &mut self.layouts,
+            peers,
+            tx,
+            sent: &mut sent,
+            suspended: 0,
+        };
+        sweep.all(&mut self.viewers);
+        let suspended = sweep.suspended;
+        self.burst.clear();
+        self.waiting += suspended;
+        if suspended > 0 && self.spec.video {
+            self.keyframes.want();
         }
-        burst.clear();
         sent
     }
 
@@ -384,156 +348,4 @@ impl Rendition {
             head.send(&[packet.payload()], peer, tx, sent);
         }
     }
-}
-
-/// The header of one packet that leaves by itself, and what is to be written into it.
-struct Head<'a> {
-    bytes: &'a mut [u8],
-    template: HeaderTemplate,
-    index: u64,
-    timestamp: u32,
-    ssrc: u32,
-}
-
-impl Head<'_> {
-    /// Seals the packet and sends it; `None` if it could not be.
-    fn send<T: Tx>(
-        self,
-        payload: &[&[u8]],
-        peer: &mut Peer,
-        tx: &mut T,
-        sent: &mut Sent,
-    ) -> Option<()> {
-        let destination = peer.ready()?;
-        let head = &mut self.bytes[..self.template.len];
-        header::patch(head, self.index as u16, self.timestamp, self.ssrc);
-        if let Some(offset) = self.template.transport_cc_offset {
-            header::patch_transport_cc(head, offset, peer.next_transport_cc);
-            peer.next_transport_cc = peer.next_transport_cc.wrapping_add(1);
-        }
-        let payload_len: usize = payload.iter().map(|part| part.len()).sum();
-        let out = tx.reserve(head.len() + payload_len + peer.overhead());
-        let sealer = peer.sealer.as_ref()?;
-        let Ok(len) = sealer.seal_parts(self.index, head, payload, out) else {
-            sent.failed += 1;
-            return None;
-        };
-        tx.commit(destination, len, None);
-        peer.sent(len);
-        sent.packets += 1;
-        sent.sends += 1;
-        Some(())
-    }
-}
-
-/// One viewer's turn in a burst.
-struct Sweep<'a, T: Tx> {
-    layout: &'a mut Layout,
-    burst: &'a [Packet],
-    viewer: &'a mut Viewer,
-    peer: &'a mut Peer,
-    destination: SocketAddr,
-    tx: &'a mut T,
-    sent: &'a mut Sent,
-}
-
-impl<T: Tx> Sweep<'_, T> {
-    fn all_trains(&mut self) {
-        let planned = self.layout.planned_count();
-        self.viewer.codec_mismatch += (self.burst.len() - planned) as u64;
-        let whole = self.viewer.wants(self.layout.lowest_index());
-        for place in 0..self.layout.trains().len() {
-            let train = self.layout.trains()[place];
-            if whole {
-                self.train(train);
-            } else {
-                self.singly(train);
-            }
-        }
-    }
-
-    /// The packets of a train back to back, as one send.
-    fn train(&mut self, train: Train) {
-        let overhead = self.peer.overhead();
-        let mut stretch = self.tx.reserve(train.bytes() + train.count * overhead);
-        let mut len = 0;
-        for place in train.first..train.first + train.count {
-            let planned = self.layout.planned(place);
-            let packet = &self.burst[planned.packet];
-            match seal(
-                self.layout,
-                &planned,
-                packet,
-                self.viewer,
-                self.peer,
-                stretch,
-            ) {
-                Some(sealed) => {
-                    len += sealed;
-                    stretch = &mut stretch[sealed..];
-                }
-                None => {
-                    self.sent.failed += train.count as u64;
-                    return;
-                }
-            }
-        }
-        let segment = (train.count > 1).then_some((train.segment_bytes + overhead) as u16);
-        self.tx.commit(self.destination, len, segment);
-        self.sent.packets += train.count as u64;
-        self.sent.sends += 1;
-        self.sent.packets_padded += train.packets_padded as u64;
-        self.sent.padding_bytes += train.padding_bytes() as u64;
-    }
-
-    /// Those packets of a train that belong to what the viewer receives now, one by one.
-    fn singly(&mut self, train: Train) {
-        for place in train.first..train.first + train.count {
-            let planned = self.layout.planned(place);
-            let packet = &self.burst[planned.packet];
-            if !self.viewer.wants(packet.info.index) {
-                continue;
-            }
-            let stretch = self.tx.reserve(planned.plain_len() + self.peer.overhead());
-            match seal(
-                self.layout,
-                &planned,
-                packet,
-                self.viewer,
-                self.peer,
-                stretch,
-            ) {
-                Some(len) => {
-                    self.tx.commit(self.destination, len, None);
-                    self.sent.packets += 1;
-                    self.sent.sends += 1;
-                    self.sent.packets_padded += u64::from(planned.padding_bytes() > 0);
-                    self.sent.padding_bytes += planned.padding_bytes() as u64;
-                }
-                None => self.sent.failed += 1,
-            }
-        }
-    }
-}
-
-/// Seals one packet for one viewer into `out`; the sealed length.
-fn seal(
-    layout: &mut Layout,
-    planned: &Planned,
-    packet: &Packet,
-    viewer: &mut Viewer,
-    peer: &mut Peer,
-    out: &mut [u8],
-) -> Option<usize> {
-    let (index, timestamp) = viewer.map(&packet.info);
-    let numbers = (index, timestamp, viewer.ssrc);
-    let (header, payload) = layout.parts(planned, packet, numbers, &mut peer.next_transport_cc);
-    let len = peer
-        .sealer
-        .as_ref()?
-        .seal(index, header, payload, out)
-        .ok()?;
-    viewer.sent(index, timestamp, &packet.info);
-    peer.sent(len);
-    Some(len)
 }

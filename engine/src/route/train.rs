@@ -28,8 +28,9 @@ pub(crate) struct Train {
     pub(crate) segment_bytes: usize,
     /// Size of the last packet, which is not padded.
     pub(crate) last_bytes: usize,
-    /// How many of its packets are padded; known once they were.
+    /// How many of its packets are padded, and with how many bytes in all; known once they were.
     pub(crate) packets_padded: usize,
+    pub(crate) padding_bytes: usize,
     /// Of all packets but the last, unpadded: their sum and the smallest.
     sum: usize,
     smallest: usize,
@@ -44,6 +45,7 @@ impl Train {
             segment_bytes: bytes,
             last_bytes: bytes,
             packets_padded: 0,
+            padding_bytes: 0,
             sum: 0,
             smallest: bytes,
         }
@@ -54,9 +56,31 @@ impl Train {
         self.segment_bytes * (self.count - 1) + self.last_bytes
     }
 
-    /// Bytes of padding in all its packets.
-    pub(crate) fn padding_bytes(&self) -> usize {
-        self.segment_bytes * (self.count - 1) - self.sum
+    /// Bytes of all its packets once each has grown by `overhead`.
+    pub(crate) fn sealed_bytes(&self, overhead: usize) -> usize {
+        self.bytes() + self.count * overhead
+    }
+
+    /// The segment size to send it with; `None` for a single packet.
+    pub(crate) fn sealed_segment_bytes(&self, overhead: usize) -> Option<u16> {
+        (self.count > 1).then_some((self.segment_bytes + overhead) as u16)
+    }
+
+    /// The train as several of at most `most` packets, whose padding the first one accounts for.
+    pub(crate) fn parts(self, most: usize) -> impl Iterator<Item = Self> {
+        let end = self.first + self.count;
+        (self.first..end).step_by(most).map(move |first| {
+            let mut part = self;
+            part.first = first;
+            part.count = most.min(end - first);
+            if first + part.count < end {
+                part.last_bytes = self.segment_bytes;
+            }
+            if first > self.first {
+                (part.packets_padded, part.padding_bytes) = (0, 0);
+            }
+            part
+        })
     }
 
     /// Takes the next packet if the train stays one the kernel accepts, and if the padding that
@@ -81,6 +105,7 @@ impl Train {
             segment_bytes,
             last_bytes: bytes,
             packets_padded: 0,
+            padding_bytes: 0,
             sum,
             smallest,
         };
@@ -158,6 +183,24 @@ mod tests {
         let most = counts(&[1400; 60], true)[0];
         assert!(most * (1400 + MAX_TAG_LEN) <= MAX_TRAIN_BYTES);
         assert!((most + 1) * (1400 + MAX_TAG_LEN) > MAX_TRAIN_BYTES);
+    }
+
+    #[test]
+    fn parts_of_a_train_are_the_train() {
+        let frame = [1200, 1200, 1200, 1200, 640];
+        let mut train = grouped(&frame, true)[0];
+        (train.packets_padded, train.padding_bytes) = (2, 3);
+        let parts: Vec<_> = train.parts(2).collect();
+        let counts: Vec<_> = parts.iter().map(|part| (part.first, part.count)).collect();
+        assert_eq!(counts, [(0, 2), (2, 2), (4, 1)]);
+        assert_eq!(parts.iter().map(Train::bytes).sum::<usize>(), train.bytes());
+        assert_eq!(
+            parts.iter().map(|part| part.padding_bytes).sum::<usize>(),
+            3
+        );
+        let segments: Vec<_> = parts.iter().map(|p| p.sealed_segment_bytes(10)).collect();
+        assert_eq!(segments, [Some(1210), Some(1210), None]);
+        assert_eq!(train.parts(9).collect::<Vec<_>>(), [train]);
     }
 
     proptest! {

@@ -28,9 +28,9 @@ impl Peer {
         }
     }
 
-    /// Where media goes, once there are keys to seal it with.
-    pub(crate) fn ready(&self) -> Option<SocketAddr> {
-        self.destination.filter(|_| self.sealer.is_some())
+    /// Where media goes and what seals it, once there are both.
+    pub(crate) fn ready(&self) -> Option<(SocketAddr, &Sealer)> {
+        self.destination.zip(self.sealer.as_ref())
     }
 
     /// Notes that a sealed packet of this length leaves.

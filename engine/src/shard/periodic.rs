@@ -84,7 +84,7 @@ impl Core {
             return;
         };
         let destination = self.peers.get(place as usize).and_then(Peer::ready);
-        let (Some(incoming), Some(address)) = (&mut transport.incoming, destination) else {
+        let (Some(incoming), Some((address, _))) = (&mut transport.incoming, destination) else {
             return;
         };
         match incoming.rtcp.seal(plain) {

@@ -5,7 +5,7 @@ use crate::counters::DropReason;
 use crate::event::Event;
 use crate::io::Tx;
 use crate::packet::rtcp::{Compound, ReportBlock, RtcpPacket, SenderInfo};
-use crate::route::rendition::Sent;
+use crate::route::sweep::Sent;
 use crate::shard::core::Core;
 use crate::shard::links::Message;
 use crate::shard::outgoing::Attachment;

@@ -43,6 +43,16 @@ impl Cipher {
         Ok(len)
     }
 
+    /// As [`seal`](Self::seal), but for the tag; only with a cipher that has it made elsewhere.
+    pub(super) fn encrypt(&self, packet: Outgoing<'_>, payload: &[u8]) -> Result<usize, SrtpError> {
+        let len = packet.len();
+        match self {
+            Self::Gcm(_) => return Err(SrtpError::CryptoFailure),
+            Self::CmSha1(cm) => cm.encrypt(packet, payload)?,
+        }
+        Ok(len)
+    }
+
     /// As [`seal`](Self::seal), the payload lying in pieces that together fill the body.
     pub(super) fn seal_parts(
         &self,

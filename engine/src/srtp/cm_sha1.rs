@@ -4,6 +4,7 @@
 //! library encrypts in counter mode only in place, so payloads are copied first.
 
 use super::keys::{AUTH_KEY_LEN, Label, Secret};
+use super::sha1::MacKey;
 use super::{Incoming, MasterKey, Outgoing, PacketId, Profile, SrtpError};
 use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -17,6 +18,7 @@ const TAG_LEN: usize = Profile::Aes128CmSha1_80.tag_len();
 pub(super) struct CmSha1 {
     key: EncryptingKey,
     auth_key: hmac::Key,
+    mac_key: MacKey,
     salt: [u8; SALT_LEN],
 }
 
@@ -40,10 +42,12 @@ impl CmSha1 {
         let key = UnboundCipherKey::new(&AES_128, key)
             .and_then(EncryptingKey::ctr)
             .map_err(|_| SrtpError::CryptoFailure)?;
+        let mac_key = MacKey::new(auth_key);
         let auth_key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth_key);
         Ok(Self {
             key,
             auth_key,
+            mac_key,
             salt,
         })
     }
@@ -54,6 +58,17 @@ impl CmSha1 {
         let tag = self.tag(&packet.id, packet.header, packet.body);
         packet.tag.copy_from_slice(&tag);
         Ok(())
+    }
+
+    /// Encrypts, and leaves the tag to [`super::tags`].
+    pub(super) fn encrypt(&self, packet: Outgoing<'_>, payload: &[u8]) -> Result<(), SrtpError> {
+        packet.body.copy_from_slice(payload);
+        self.apply_keystream(&packet.id, packet.body)
+    }
+
+    /// What its tags are made with.
+    pub(super) fn mac_key(&self) -> &MacKey {
+        &self.mac_key
     }
 
     pub(super) fn open(&self, packet: &Incoming<'_>, plain: &mut [u8]) -> Result<(), SrtpError> {

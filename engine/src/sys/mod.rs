@@ -1,6 +1,6 @@
 //! What the kernel offers, one feature a file, behind safe functions.
 //!
-//! This is the only place besides the packet pool where `unsafe` appears. It knows system calls,
+//! This is the only place besides the packet pool and the hash in lanes where `unsafe` appears. It knows system calls,
 //! socket options and the memory that the kernel reads and writes on its own; it knows no policy
 //! (that is [`crate::io::uring`], its only caller) and never looks into a payload.
 

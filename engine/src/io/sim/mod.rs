@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Datagram, Io, IoError, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, Rx, Tx};
+use super::{
+    Datagram, Io, IoError, MAX_STRETCH_BYTES, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, Rx, Tx,
+};
 
 pub use network::{LinkConditions, SimStats};
 
@@ -280,19 +282,26 @@ pub struct SimTx {
 impl Tx for SimTx {
     fn reserve(&mut self, len: usize) -> &mut [u8] {
         assert!(
-            len <= MAX_TRAIN_BYTES,
-            "a reservation is larger than any datagram"
+            len <= MAX_STRETCH_BYTES,
+            "a reservation is larger than any stretch"
         );
+        self.stretch.clear();
         self.stretch.resize(len, 0);
         &mut self.stretch
     }
 
-    fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>) {
+    fn commit_part(
+        &mut self,
+        destination: SocketAddr,
+        start: usize,
+        len: usize,
+        segment_bytes: Option<u16>,
+    ) {
         assert!(
-            len <= self.stretch.len(),
-            "more is committed than was reserved"
+            len <= MAX_TRAIN_BYTES && start + len <= self.stretch.len(),
+            "more is committed than was reserved, or than a datagram holds"
         );
-        let payload = &self.stretch[..len];
+        let payload = &self.stretch[start..start + len];
         match segment_bytes.map(usize::from) {
             Some(bytes) if (1..len).contains(&bytes) => {
                 let segments = payload
@@ -302,7 +311,6 @@ impl Tx for SimTx {
             }
             _ => self.committed.push((destination, payload.to_vec())),
         }
-        self.stretch.clear();
     }
 
     fn segmentation(&self) -> bool {

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::io::{IoError, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, Tx};
+use crate::io::{IoError, MAX_STRETCH_BYTES, MAX_TRAIN_BYTES, MAX_TRAIN_SEGMENTS, Tx};
 use crate::sys::buf_ring::Filled;
 use crate::sys::ring::{Event, Ring};
 use crate::sys::send_table::SendTable;
@@ -31,9 +31,8 @@ const MAX_ATTEMPTS: u32 = 1000;
 /// How long one such attempt waits.
 const RETRY_WAIT: Option<Duration> = Some(Duration::from_micros(100));
 
-// A reservation made after a flush always fits, and one made at any time never needs a flush:
-// the stretch it returned must stay the same until it is committed.
-const _: () = assert!(ARENA_BYTES >= 2 * MAX_TRAIN_BYTES);
+// A reservation made after a flush always fits.
+const _: () = assert!(ARENA_BYTES >= MAX_STRETCH_BYTES);
 
 /// One send that was staged, as it must be repeated if the kernel refuses the train.
 #[derive(Debug, Clone, Copy)]
@@ -76,10 +75,12 @@ pub struct UringTx {
     staged: Vec<Staged>,
     /// Trains that the kernel refused in the current flush.
     refused: Vec<Staged>,
-    /// Where in the arena the next stretch begins.
+    /// Where in the arena the stretch begins that was last reserved.
     cursor: usize,
-    /// Length of the stretch that was last reserved and not committed.
+    /// Its length.
     reserved: usize,
+    /// How far into it something was committed.
+    used: usize,
     /// Whether trains are sent as such.
     gso: bool,
     /// Errno that broke the ring. A broken ring is never entered again: requests that were not
@@ -115,6 +116,7 @@ impl UringTx {
             refused: Vec::with_capacity(sends),
             cursor: 0,
             reserved: 0,
+            used: 0,
             gso,
             broken: None,
             reaped,
@@ -269,7 +271,13 @@ impl UringTx {
         self.submit();
     }
 
-    fn stage_stretch(&mut self, destination: SocketAddr, len: usize, segment: Option<u16>) {
+    fn stage_stretch(
+        &mut self,
+        destination: SocketAddr,
+        offset: usize,
+        len: usize,
+        segment: Option<u16>,
+    ) {
         let segment = segment.filter(|&bytes| bytes > 0 && usize::from(bytes) < len);
         let Some(address) = SockAddr::encode(destination, self.family) else {
             let datagrams = segment.map_or(1, |bytes| len.div_ceil(usize::from(bytes)));
@@ -280,7 +288,7 @@ impl UringTx {
         };
         let whole = Staged {
             address,
-            offset: self.cursor,
+            offset,
             len,
             segment_bytes: segment,
         };
@@ -317,22 +325,30 @@ fn segments(whole: &Staged, bytes: usize) -> impl Iterator<Item = Staged> + use<
 impl Tx for UringTx {
     fn reserve(&mut self, len: usize) -> &mut [u8] {
         assert!(
-            len <= MAX_TRAIN_BYTES,
-            "a reservation is larger than any datagram"
+            len <= MAX_STRETCH_BYTES,
+            "a reservation is larger than any stretch"
         );
+        self.cursor += std::mem::take(&mut self.used).next_multiple_of(STRETCH_ALIGNMENT);
+        if self.cursor + len > ARENA_BYTES {
+            self.flush();
+        }
         self.reserved = len;
         self.table.arena(self.cursor, len)
     }
 
-    fn commit(&mut self, destination: SocketAddr, len: usize, segment_bytes: Option<u16>) {
-        assert!(len <= self.reserved, "more is committed than was reserved");
-        self.reserved = 0;
-        self.stage_stretch(destination, len, segment_bytes);
-        self.cursor += len.next_multiple_of(STRETCH_ALIGNMENT);
-        let full = self.cursor + MAX_TRAIN_BYTES > ARENA_BYTES;
-        if full || self.is_full() {
-            self.flush();
-        }
+    fn commit_part(
+        &mut self,
+        destination: SocketAddr,
+        start: usize,
+        len: usize,
+        segment_bytes: Option<u16>,
+    ) {
+        assert!(
+            len <= MAX_TRAIN_BYTES && start + len <= self.reserved,
+            "more is committed than was reserved, or than a datagram holds"
+        );
+        self.used = self.used.max(start + len);
+        self.stage_stretch(destination, self.cursor + start, len, segment_bytes);
     }
 
     fn segmentation(&self) -> bool {
@@ -342,6 +358,8 @@ impl Tx for UringTx {
     fn flush(&mut self) {
         self.settle_staged();
         self.cursor = 0;
+        self.used = 0;
+        self.reserved = 0;
     }
 }
 
