@@ -10,7 +10,6 @@ const ARENA_BYTES: usize = 256 * 1024;
 
 /// A network that swallows everything.
 pub struct SinkIo {
-    now_us: u64,
     rx: SinkRx,
     tx: SinkTx,
 }
@@ -23,6 +22,7 @@ pub struct SinkRx {
 
 /// Where sends end.
 pub struct SinkTx {
+    now_us: u64,
     arena: Box<[u8]>,
     /// Where the last stretch begins, and how much of it was committed.
     start: usize,
@@ -38,6 +38,7 @@ impl SinkIo {
     pub fn new() -> Self {
         let arena = vec![0; ARENA_BYTES].into_boxed_slice();
         let tx = SinkTx {
+            now_us: 0,
             arena,
             start: 0,
             used: 0,
@@ -46,7 +47,6 @@ impl SinkIo {
             bytes: 0,
         };
         Self {
-            now_us: 0,
             rx: SinkRx::default(),
             tx,
         }
@@ -54,12 +54,12 @@ impl SinkIo {
 
     /// Puts a datagram before the shard.
     pub fn arrive(&mut self, source: SocketAddr, datagram: Vec<u8>) {
-        self.rx.waiting.push((source, self.now_us, datagram));
+        self.rx.waiting.push((source, self.tx.now_us, datagram));
     }
 
     /// Lets time pass.
     pub fn advance(&mut self, us: u64) {
-        self.now_us += us;
+        self.tx.now_us += us;
     }
 
     /// Packets and sends swallowed so far; a train of many packets is one send.
@@ -80,7 +80,7 @@ impl Io for SinkIo {
     type Tx = SinkTx;
 
     fn now_us(&self) -> u64 {
-        self.now_us
+        self.tx.now_us
     }
 
     fn poll(&mut self, _: Option<u64>) -> Result<(), IoError> {
@@ -122,6 +122,14 @@ impl Tx for SinkTx {
         self.bytes += len as u64;
         self.sends += 1;
         self.packets += segment_bytes.map_or(1, |segment| len.div_ceil(segment.into()) as u64);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    fn untaken(&self) -> u64 {
+        0
     }
 
     fn segmentation(&self) -> bool {

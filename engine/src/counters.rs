@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::transit::Transit;
+
 /// A value written by one shard and read by anybody.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
@@ -188,6 +190,10 @@ drop_reasons! {
     ShardRingFull => "shard_ring_full",
     /// A packet could not be sealed: no keys any more, or the index space is used up.
     SealFailed => "seal_failed",
+    /// Video withheld from a viewer because the shard cannot keep up, counted in packets.
+    Overload => "overload",
+    /// A datagram that the kernel or the device did not take.
+    NotTaken => "not_taken",
     /// A datagram for a peer without a proven address.
     NoAddress => "no_address",
     /// A command that named something which is no longer there.
@@ -210,6 +216,15 @@ impl Default for Drops {
 impl Drops {
     pub(crate) fn count(&mut self, reason: DropReason) {
         self.0[reason as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, reason: DropReason, packets: u64) {
+        self.0[reason as usize] += packets;
+    }
+
+    /// Takes over a count that is kept elsewhere.
+    pub(crate) fn set(&mut self, reason: DropReason, packets: u64) {
+        self.0[reason as usize] = packets;
     }
 
     pub(crate) fn publish(&self, to: &ShardCounters) {
@@ -252,6 +267,12 @@ pub struct ShardCounters {
     pub slots_in_use: Gauge,
     /// Turns of the loop.
     pub turns: Gauge,
+    /// Video tracks that are withheld from viewers because the shard cannot keep up.
+    pub viewers_shed: Gauge,
+    /// Longest time that video lately waited for the shard, in microseconds.
+    pub lag_us: Gauge,
+    /// Times that packets took through the shard, each viewer's counted.
+    pub transit: Transit,
     drops: [Gauge; DropReason::ALL.len()],
 }
 
@@ -273,6 +294,9 @@ impl Default for ShardCounters {
             outgoing_tracks: Gauge::default(),
             slots_in_use: Gauge::default(),
             turns: Gauge::default(),
+            viewers_shed: Gauge::default(),
+            lag_us: Gauge::default(),
+            transit: Transit::default(),
             drops: std::array::from_fn(|_| Gauge::default()),
         }
     }

@@ -32,6 +32,9 @@ pub enum Event {
     RenditionActive(RenditionId, Codec),
     /// A rendition has been silent for [`INACTIVE_AFTER_US`](crate::limits::INACTIVE_AFTER_US).
     RenditionInactive(RenditionId),
+    /// The shard cannot keep up and withholds video from so many tracks that are watched; 0: it
+    /// keeps up again, and from none.
+    VideoWithheld(ShardId, u32),
     /// The shard's thread ended; `Some` says why if it was not told to.
     ShardStopped(ShardId, Option<String>),
 }

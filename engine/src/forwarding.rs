@@ -1,6 +1,8 @@
 //! How shards forward: what an operator may choose about the packet path.
 
-use crate::limits::{DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
+use crate::limits::{
+    DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US,
+};
 
 /// The same for every shard of an engine, for its whole life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,9 @@ pub struct Forwarding {
     /// How long a packet of audio may wait for others to its viewers, likewise; cut to
     /// [`MAX_AUDIO_TRAIN_WAIT_US`]. Viewers hear this wait.
     pub audio_train_wait_us: u64,
+    /// How long packets may wait for their shard before it withholds video from some viewers to keep
+    /// up, in microseconds.
+    pub max_lag_us: u64,
     /// Varies first sequence numbers and timestamps.
     pub seed: u64,
 }
@@ -22,6 +27,7 @@ impl Default for Forwarding {
         Self {
             train_wait_us: DEFAULT_TRAIN_WAIT_US,
             audio_train_wait_us: 0,
+            max_lag_us: DEFAULT_MAX_LAG_US,
             seed: 0,
         }
     }

@@ -23,6 +23,7 @@ pub mod srtp;
 pub mod stun;
 mod subscriptions;
 mod sys;
+pub mod transit;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
 pub use forwarding::Forwarding;

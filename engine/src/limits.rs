@@ -67,8 +67,25 @@ pub const MAX_SSRCS_PER_TRANSPORT: usize = 48;
 /// RTP packets of one peer whose SSRC fits no track that are tried (authenticated) per second.
 pub const UNKNOWN_SSRC_TRIES_PER_SECOND: u32 = 50;
 
-/// Packets of one rendition handled as one burst; more are handled as the next burst.
-pub const MAX_BURST_PACKETS: usize = 64;
+/// Packets of one rendition handled as one burst; more are handled as the next burst. Longer trains
+/// would hardly be cheaper, and a shard that is behind looks up only between two bursts.
+pub const MAX_BURST_PACKETS: usize = 32;
+
+/// How long packets may wait for their shard before it counts as overloaded: a viewer whose buffer
+/// is a tenth of a second begins to notice.
+pub const DEFAULT_MAX_LAG_US: u64 = 100_000;
+
+/// Over how long the lag is judged: some frames.
+pub const OVERLOAD_WINDOW_US: u64 = 100_000;
+
+/// How long a shard that has withheld video must keep up before it lets some viewers have it again,
+/// and between two such steps; doubled each time that proves too early.
+pub const ADMISSION_INTERVAL_US: u64 = 1_000_000;
+/// See [`ADMISSION_INTERVAL_US`].
+pub const MAX_ADMISSION_INTERVAL_US: u64 = 32_000_000;
+
+/// Share of all viewers that is let back in at once.
+pub const ADMISSION_SHARE: f64 = 0.05;
 
 /// Longest time that a packet of video may be made to wait for the rest of its frame: more would be
 /// felt where frames come sixty times a second.

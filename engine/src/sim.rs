@@ -78,8 +78,9 @@ impl SimEngine {
     pub fn settle(&mut self) {
         for _ in 0..MAX_TURNS_AT_ONCE {
             self.turn();
-            let busy = |shard: &Shard<SimIo>| shard.has_work_waiting();
-            if !self.shards.iter().flatten().any(busy) {
+            let now_us = self.network.now_us();
+            let mut shards = self.shards.iter().flatten();
+            if !shards.any(|shard| shard.has_work_waiting() && !is_busy(shard, now_us)) {
                 return;
             }
         }
@@ -97,19 +98,35 @@ impl SimEngine {
                 .iter()
                 .flatten()
                 .filter_map(Shard::next_timer_us);
+            let now_us = self.network.now_us();
+            // One that is at work looks at nothing else before it is done.
+            let timers = timers.filter(|us| *us > now_us);
             let next_us = timers
                 .chain(self.network.next_arrival_us())
+                .chain(self.busy_until_us())
                 .fold(end_us, u64::min);
-            let now_us = self.network.now_us();
             self.network.advance(next_us.saturating_sub(now_us));
             self.settle();
         }
     }
 
-    /// Turns every shard once, whether there is anything left to do or not.
+    /// When the first of the shards that are at work is done.
+    fn busy_until_us(&self) -> Option<u64> {
+        let now_us = self.network.now_us();
+        let shards = self.shards.iter().flatten();
+        let busy = shards.filter(|shard| is_busy(shard, now_us));
+        busy.map(|shard| shard.io_ref().busy_until_us()).min()
+    }
+
+    /// Turns every shard once that is not at work still, whether there is anything left to do or
+    /// not.
     pub fn turn(&mut self) {
+        let now_us = self.network.now_us();
         for place in &mut self.shards {
             let Some(shard) = place else { continue };
+            if is_busy(shard, now_us) {
+                continue;
+            }
             let flow = shard.turn().expect("the simulated network does not break");
             if flow == Flow::Stop {
                 shard.report_stop(None);
@@ -117,4 +134,9 @@ impl SimEngine {
             }
         }
     }
+}
+
+/// Whether a shard is still at work on what it sent (see [`SimIo::set_datagram_cost_ns`]).
+fn is_busy(shard: &Shard<SimIo>, now_us: u64) -> bool {
+    shard.io_ref().busy_until_us() > now_us
 }

@@ -72,6 +72,7 @@ struct ReadyRx {
 }
 
 struct CountingTx {
+    clock: Rc<Cell<u64>>,
     buffer: Vec<u8>,
     sent: Rc<RefCell<Sent>>,
 }
@@ -126,6 +127,14 @@ impl Tx for CountingTx {
         sent.bytes += len as u64;
     }
 
+    fn now_us(&self) -> u64 {
+        self.clock.get()
+    }
+
+    fn untaken(&self) -> u64 {
+        0
+    }
+
     fn segmentation(&self) -> bool {
         true
     }
@@ -169,6 +178,7 @@ impl Bench {
                 arriving: 0,
             },
             tx: CountingTx {
+                clock: Rc::clone(&clock),
                 buffer: vec![0; MAX_STRETCH_BYTES],
                 sent: Rc::clone(&sent),
             },

@@ -241,6 +241,7 @@ fn shard_counts(broadcast: &Broadcast, shard: ShardId) -> Value {
     let Some(counters) = broadcast.server().engine().counters(shard) else {
         return Value::Null;
     };
+    let transit = counters.transit.snapshot();
     let dropped = DropReason::ALL.iter().filter_map(|reason| {
         let count = counters.dropped(*reason);
         (count > 0).then(|| (reason.name().to_owned(), json!(count)))
@@ -256,6 +257,13 @@ fn shard_counts(broadcast: &Broadcast, shard: ShardId) -> Value {
         "transports": counters.transports.get(),
         "slots_in_use": counters.slots_in_use.get(),
         "turns": counters.turns.get(),
+        "lag_us": counters.lag_us.get(),
+        "viewers_shed": counters.viewers_shed.get(),
+        "transit_us": {
+            "p50": transit.quantile_us(0.5),
+            "p99": transit.quantile_us(0.99),
+            "p999": transit.quantile_us(0.999),
+        },
         "dropped": dropped.collect::<Value>(),
     })
 }

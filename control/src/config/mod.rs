@@ -12,7 +12,7 @@ mod validate;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use fanmill_engine::limits::DEFAULT_TRAIN_WAIT_US;
+use fanmill_engine::limits::{DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US};
 use serde::Serialize;
 
 pub use nearest::nearest;
@@ -54,6 +54,9 @@ pub struct Config {
     pub train_wait_us: u64,
     /// How long a packet of audio may wait for others to its viewers, in microseconds. Default 0.
     pub audio_train_wait_us: u64,
+    /// How long packets may wait for a shard with too much to do before it withholds video from some
+    /// viewers, in milliseconds. Default 100.
+    pub max_lag_ms: u64,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -75,6 +78,7 @@ impl Default for Config {
             publish_bitrate_max_bps: 20_000_000,
             train_wait_us: DEFAULT_TRAIN_WAIT_US,
             audio_train_wait_us: 0,
+            max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
             log: "info".to_owned(),
         }
     }

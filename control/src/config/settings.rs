@@ -63,6 +63,10 @@ pub struct Settings {
     /// [default: 0]
     #[arg(long, value_name = "US")]
     pub audio_train_wait_us: Option<u64>,
+    /// Milliseconds that packets may wait for a shard with too much to do before it withholds video
+    /// from some viewers to keep up [default: 100]
+    #[arg(long, value_name = "MS")]
+    pub max_lag_ms: Option<u64>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -112,6 +116,7 @@ impl Settings {
                 .or(lower.publish_bitrate_max_bps),
             train_wait_us: self.train_wait_us.or(lower.train_wait_us),
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
+            max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
             log: self.log.or(lower.log),
         }
     }
@@ -138,6 +143,7 @@ impl Settings {
             audio_train_wait_us: self
                 .audio_train_wait_us
                 .unwrap_or(defaults.audio_train_wait_us),
+            max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
             log: self.log.unwrap_or(defaults.log),
         }
     }

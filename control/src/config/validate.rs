@@ -24,6 +24,9 @@ const CONSENT_TIMEOUT_S: RangeInclusive<u64> = 5..=3600;
 /// What one process could hold at all: ids are 32 bit and a transport costs kilobytes.
 const TABLE_SIZE: RangeInclusive<usize> = 1..=10_000_000;
 
+/// Less than a frame is no lag, and with more than some seconds nothing is live.
+const MAX_LAG_MS: RangeInclusive<u64> = 40..=5000;
+
 /// Less than 100 kb/s is no video, more than 1 Gb/s no single publisher.
 const PUBLISH_BITRATE_BPS: RangeInclusive<u64> = 100_000..=1_000_000_000;
 
@@ -70,6 +73,7 @@ impl Config {
             self.audio_train_wait_us,
             &(0..=MAX_AUDIO_TRAIN_WAIT_US),
         )?;
+        within("max-lag-ms", self.max_lag_ms, &MAX_LAG_MS)?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -244,6 +248,7 @@ mod tests {
             refused(|c| c.max_viewers_per_stream = 0).key,
             "max-viewers-per-stream"
         );
+        assert_eq!(refused(|c| c.max_lag_ms = 39).key, "max-lag-ms");
         assert_eq!(refused(|c| c.train_wait_us = 2_001).key, "train-wait-us");
         assert_eq!(
             refused(|c| c.audio_train_wait_us = 20_001).key,

@@ -377,6 +377,17 @@ impl MediaServer {
             Event::Bye(transport, rendition) => {
                 tracing::debug!(transport = transport.0, rendition = rendition.0, "RTCP BYE");
             }
+            Event::VideoWithheld(shard, 0) => {
+                tracing::info!(
+                    shard = shard.0,
+                    "the shard keeps up again; all viewers have video"
+                );
+            }
+            Event::VideoWithheld(shard, tracks) => tracing::warn!(
+                shard = shard.0,
+                tracks,
+                "the shard cannot keep up; it withholds video from some viewers (audio goes on)"
+            ),
             Event::ShardStopped(shard, None) => tracing::info!(shard = shard.0, "shard stopped"),
             Event::ShardStopped(shard, Some(error)) => {
                 tracing::error!(shard = shard.0, %error, "shard failed; its peers are cut off");

@@ -83,6 +83,12 @@ pub trait Tx {
         self.commit_part(destination, 0, len, segment_bytes);
     }
 
+    /// The time, on the clock of [`Io::now_us`].
+    fn now_us(&self) -> u64;
+
+    /// Datagrams that the network did not take, for want of room or any other reason, so far.
+    fn untaken(&self) -> u64;
+
     /// Whether trains are cut up by the kernel or the device, so that it pays to form them.
     fn segmentation(&self) -> bool;
 

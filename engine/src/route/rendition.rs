@@ -16,6 +16,10 @@ use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
 use crate::route::viewer::{MAX_INDEX_GAP, Viewer};
 use crate::shard::peer::Peer;
+use crate::transit::TransitTally;
+
+/// A loss that retransmission makes good, in 1/256.
+const LITTLE_LOST: u8 = 12;
 
 /// How long a publisher may take to its first sender report; browsers take a second or so.
 const REPORT_PATIENCE_US: u64 = 3_000_000;
@@ -38,8 +42,13 @@ pub(crate) struct Rendition {
     /// It is on its shard's list of renditions with a burst.
     pub(crate) pending: bool,
     burst: Vec<Packet>,
+    /// Since when the first packet of the burst waits for this shard.
+    waiting_since_us: u64,
     gathering: Gathering,
+    /// Viewers that receive nothing before the next keyframe.
     waiting: usize,
+    /// Of those, the ones that video is withheld from.
+    shed: usize,
 }
 
 impl Rendition {
@@ -62,8 +71,10 @@ impl Rendition {
             layouts: Vec::new(),
             pending: false,
             burst: Vec::with_capacity(MAX_BURST_PACKETS),
+            waiting_since_us: 0,
             gathering: Gathering::new(wait_us),
             waiting: 0,
+            shed: 0,
         }
     }
 
@@ -74,8 +85,9 @@ impl Rendition {
         highest.is_some_and(|highest| packet.info.index > highest + MAX_INDEX_GAP)
     }
 
-    /// Adds a packet to the burst; `true` when the burst is full and must be sent now.
-    pub(crate) fn push(&mut self, packet: Packet) -> bool {
+    /// Adds a packet, which waits for this shard since `since_us`, to the burst; `true` when the
+    /// burst is full and must be sent now.
+    pub(crate) fn push(&mut self, packet: Packet, since_us: u64) -> bool {
         if self.begins_anew(&packet) {
             self.restart_viewers();
         }
@@ -93,6 +105,9 @@ impl Rendition {
             .is_some_and(|highest| packet.info.index < highest);
         let ends_frame = self.spec.video && packet.info.marker;
         let first = self.burst.is_empty();
+        if first {
+            self.waiting_since_us = since_us;
+        }
         self.gathering
             .joins(&packet.info, first, ends_frame || late);
         self.codec = packet.info.codec;
@@ -131,6 +146,11 @@ impl Rendition {
         &self.burst
     }
 
+    /// Since when the first of them waits for this shard.
+    pub(crate) fn waiting_since_us(&self) -> u64 {
+        self.waiting_since_us
+    }
+
     /// When they are to be sent; in the past: now.
     pub(crate) fn due_us(&self) -> u64 {
         self.gathering.due_us()
@@ -158,11 +178,19 @@ impl Rendition {
     }
 
     /// Subscribes a viewer; returns its place. It waits for the next keyframe (video) or packet
-    /// after its peer is ready.
-    pub(crate) fn add_viewer(&mut self, mut viewer: Viewer, key: LayoutKey, ready: bool) -> usize {
+    /// after its peer is `ready`; with `withhold`, until it is let have video.
+    pub(crate) fn add_viewer(
+        &mut self,
+        mut viewer: Viewer,
+        key: LayoutKey,
+        ready: bool,
+        withhold: bool,
+    ) -> usize {
         viewer.layout = self.layout(key);
         viewer.waiting = true;
+        viewer.shed = withhold && self.spec.video;
         self.waiting += 1;
+        self.shed += usize::from(viewer.shed);
         self.viewers.push(viewer);
         let place = self.viewers.len() - 1;
         if ready {
@@ -173,7 +201,8 @@ impl Rendition {
 
     /// The viewer's peer can receive from now on.
     pub(crate) fn viewer_ready(&mut self, place: usize) {
-        if self.spec.video && self.viewers[place].waiting {
+        let viewer = &self.viewers[place];
+        if self.spec.video && viewer.waiting && !viewer.shed {
             self.keyframes.want();
         }
     }
@@ -187,10 +216,66 @@ impl Rendition {
 
     /// Ends a subscription. The last viewer takes its place: the caller must note that.
     pub(crate) fn remove_viewer(&mut self, place: usize) -> Viewer {
-        let viewer = self.viewers.swap_remove(place);
+        let mut viewer = self.viewers.swap_remove(place);
         self.layouts[viewer.layout as usize].users -= 1;
         self.waiting -= usize::from(viewer.waiting);
+        self.shed -= usize::from(viewer.shed);
+        viewer.shed = false;
         viewer
+    }
+
+    /// Tracks that video is withheld from.
+    pub(crate) fn viewers_shed(&self) -> usize {
+        self.shed
+    }
+
+    /// Withholds video from a share of the viewers that receive it: from those first who lose most
+    /// of it anyway, then from those who came last.
+    pub(crate) fn shed(&mut self, share: f64) {
+        if !self.spec.video {
+            return;
+        }
+        let receiving = self.viewers.len() - self.waiting;
+        let mut left = (receiving as f64 * share).ceil() as usize;
+        let mut losing = [0usize; 256];
+        let receiving = self.viewers.iter().filter(|viewer| !viewer.waiting);
+        receiving.for_each(|viewer| losing[usize::from(viewer.fraction_lost)] += 1);
+        for fraction_lost in (0..=u8::MAX).rev() {
+            if losing[usize::from(fraction_lost)] == 0 {
+                continue;
+            }
+            let viewers = self.viewers.iter_mut().rev();
+            let chosen = viewers.filter(|v| !v.waiting && v.fraction_lost == fraction_lost);
+            for viewer in chosen.take(left) {
+                viewer.waiting = true;
+                viewer.shed = true;
+                self.waiting += 1;
+                self.shed += 1;
+                left -= 1;
+            }
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Lets a share of all viewers, of those that video is withheld from, have it again with the next
+    /// keyframe, which is asked for: those first who lost little.
+    pub(crate) fn admit(&mut self, share: f64) {
+        if self.shed == 0 {
+            return;
+        }
+        let mut left = (self.viewers.len() as f64 * share).ceil() as usize;
+        for fraction_lost in [LITTLE_LOST, u8::MAX] {
+            let shed = self.viewers.iter_mut().filter(|viewer| viewer.shed);
+            let chosen = shed.filter(|viewer| viewer.fraction_lost <= fraction_lost);
+            for viewer in chosen.take(left) {
+                viewer.shed = false;
+                self.shed -= 1;
+                left -= 1;
+            }
+        }
+        self.keyframes.want();
     }
 
     fn layout_key(&self, viewer: &Viewer) -> &LayoutKey {
@@ -216,9 +301,14 @@ impl Rendition {
     }
 
     /// Sends the burst to every viewer and forgets it.
-    pub(crate) fn fan_out<T: Tx>(&mut self, peers: &mut [Peer], tx: &mut T) -> Sent {
+    pub(crate) fn fan_out<T: Tx>(
+        &mut self,
+        peers: &mut [Peer],
+        transit: &mut TransitTally,
+        tx: &mut T,
+    ) -> Sent {
         let mut sent = Sent::default();
-        if self.waiting > 0 {
+        if self.waiting > self.shed {
             self.start_waiting(peers, tx, &mut sent);
         }
         let segmentation = tx.segmentation();
@@ -231,6 +321,7 @@ impl Rendition {
             layouts: &mut self.layouts,
             peers,
             tx,
+            transit,
             sent: &mut sent,
             suspended: 0,
         };
@@ -264,7 +355,7 @@ impl Rendition {
                 .get(viewer.peer as usize)
                 .is_some_and(|peer| peer.ready().is_some());
             let plays = self.layouts[viewer.layout as usize].key.plays(first.codec);
-            if !(viewer.waiting && ready && plays) {
+            if !(viewer.waiting && !viewer.shed && ready && plays) {
                 continue;
             }
             viewer.start(&first, clock_rate);

@@ -15,6 +15,10 @@ use crate::route::train::Train;
 use crate::route::viewer::Viewer;
 use crate::shard::peer::Peer;
 use crate::srtp::{self, MAX_TOGETHER, Sealer, ShortTag, SrtpError, Untagged};
+use crate::transit::TransitTally;
+
+/// After so many viewers the clock is looked at.
+const CLOCK_VIEWERS: u64 = 64;
 
 /// Each viewer's part of a common stretch begins on a cache line.
 const PART_ALIGNMENT: usize = 64;
@@ -27,6 +31,8 @@ pub(crate) struct Sent {
     pub(crate) packets_padded: u64,
     pub(crate) padding_bytes: u64,
     pub(crate) failed: u64,
+    /// Packets that are withheld from viewers, for want of time.
+    pub(crate) shed: u64,
 }
 
 impl Sent {
@@ -51,6 +57,7 @@ pub(crate) struct Sweep<'a, T: Tx> {
     pub(crate) layouts: &'a mut [Layout],
     pub(crate) peers: &'a mut [Peer],
     pub(crate) tx: &'a mut T,
+    pub(crate) transit: &'a mut TransitTally,
     pub(crate) sent: &'a mut Sent,
     /// Viewers for whom the burst lay too far ahead: they wait to begin anew.
     pub(crate) suspended: usize,
@@ -68,7 +75,11 @@ impl<T: Tx> Sweep<'_, T> {
     /// Sends the burst to each viewer that can receive it.
     pub(crate) fn all(&mut self, viewers: &mut [Viewer]) {
         let mut company = Company::default();
+        let mut served = 0;
         for place in 0..viewers.len() {
+            if served == CLOCK_VIEWERS {
+                self.note_transit(std::mem::take(&mut served));
+            }
             let viewer = &mut viewers[place];
             let layout = &self.layouts[viewer.layout as usize];
             let planned = layout.planned_count() as u64;
@@ -81,9 +92,14 @@ impl<T: Tx> Sweep<'_, T> {
             let Some((destination, sealer)) =
                 peer.and_then(Peer::ready).filter(|_| !viewer.waiting)
             else {
-                viewer.awaiting_keyframe += planned;
+                if viewer.shed {
+                    self.sent.shed += planned;
+                } else {
+                    viewer.awaiting_keyframe += planned;
+                }
                 continue;
             };
+            served += 1;
             if !viewer.wants(layout.lowest_index()) {
                 self.singly(viewer, destination);
             } else if sealer.prefers_company_of().is_none() {
@@ -98,6 +114,16 @@ impl<T: Tx> Sweep<'_, T> {
             }
         }
         self.together(&mut company, viewers);
+        self.note_transit(served);
+    }
+
+    /// So many viewers were served since the clock was last looked at.
+    fn note_transit(&mut self, viewers: u64) {
+        let now_us = self.tx.now_us();
+        for packet in self.burst {
+            let spent_us = now_us.saturating_sub(packet.info.arrival_us);
+            self.transit.add(spent_us, viewers);
+        }
     }
 
     /// Every train of the burst to one viewer.

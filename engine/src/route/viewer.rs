@@ -24,6 +24,10 @@ pub(crate) struct Viewer {
     pub(crate) ssrc: u32,
     /// Receives nothing until a keyframe (or, for audio, any packet) starts it.
     pub(crate) waiting: bool,
+    /// It waits because video is withheld from it, and not before it is let have it again.
+    pub(crate) shed: bool,
+    /// What it last reported to have lost, in 1/256 (RFC 3550 6.4.1).
+    pub(crate) fraction_lost: u8,
     numbering: Numbering,
     pub(crate) packets: u64,
     pub(crate) payload_bytes: u64,
@@ -55,6 +59,8 @@ impl Viewer {
             layout: 0,
             ssrc,
             waiting: true,
+            shed: false,
+            fraction_lost: 0,
             numbering: Numbering {
                 index_offset: 0,
                 timestamp_offset: 0,

@@ -348,7 +348,8 @@ impl Core {
         };
         let ready = self.peers.get(viewer.peer as usize);
         let ready = ready.is_some_and(|peer| peer.ready().is_some());
-        let place = rendition.add_viewer(*viewer, key, ready);
+        let withhold = self.overload.is_shedding();
+        let place = rendition.add_viewer(*viewer, key, ready, withhold);
         outgoing.attachment = Attachment::Attached {
             rendition: rendition_place,
             place,

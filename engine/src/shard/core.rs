@@ -17,9 +17,11 @@ use crate::route::source::Source;
 use crate::route::sweep::Sent;
 use crate::shard::links::{Links, Message};
 use crate::shard::outgoing::{Attachment, OutgoingTrack};
+use crate::shard::overload::{Decision, Overload};
 use crate::shard::peer::Peer;
 use crate::shard::table::Table;
 use crate::shard::transport::Transport;
+use crate::transit::TransitTally;
 
 /// Where a rendition's source is on its home shard.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) round: u64,
     /// What strangers may hand to the control plane.
     pub(crate) strange_stun: Budget,
+    pub(crate) overload: Overload,
+    pub(crate) transit: TransitTally,
     /// Something was done since the counters were last published.
     pub(crate) unpublished: bool,
     backlog: VecDeque<Event>,
@@ -68,6 +72,8 @@ pub(crate) struct Tally {
     pub(crate) packets_padded: u64,
     pub(crate) padding_bytes: u64,
     pub(crate) checks_answered: u64,
+    pub(crate) viewers_shed: u64,
+    pub(crate) lag_us: u64,
 }
 
 impl Core {
@@ -90,6 +96,8 @@ impl Core {
             tally: Tally::default(),
             round: 0,
             strange_stun: Budget::new(STRANGE_STUN_PER_SECOND, STRANGE_STUN_PER_SECOND),
+            overload: Overload::new(forwarding.max_lag_us),
+            transit: TransitTally::default(),
             unpublished: true,
             backlog: VecDeque::new(),
             random: forwarding.seed,
@@ -160,13 +168,13 @@ impl Core {
         }
     }
 
-    /// Adds a packet to its rendition's burst.
-    pub(crate) fn route<T: Tx>(&mut self, place: u32, packet: Packet, tx: &mut T) {
+    /// Adds a packet, which waits for this shard since `since_us`, to its rendition's burst.
+    pub(crate) fn route<T: Tx>(&mut self, place: u32, packet: Packet, since_us: u64, tx: &mut T) {
         let Some(rendition) = self.renditions.get(place) else {
             return;
         };
         if rendition.has_burst() && rendition.begins_anew(&packet) {
-            self.export_burst(place);
+            self.export_burst(place, tx.now_us());
             self.send_burst(place, tx);
         }
         let Some(rendition) = self.renditions.get_mut(place) else {
@@ -175,8 +183,8 @@ impl Core {
         if !std::mem::replace(&mut rendition.pending, true) {
             self.pending.push(place);
         }
-        if rendition.push(packet) {
-            self.export_burst(place);
+        if rendition.push(packet, since_us) {
+            self.export_burst(place, tx.now_us());
             self.send_burst(place, tx);
         }
     }
@@ -192,7 +200,7 @@ impl Core {
         };
         for position in 0..self.pending.len() {
             if let Some((place, _)) = due(self, position) {
-                self.export_burst(place);
+                self.export_burst(place, tx.now_us());
             }
         }
         self.links.wake_others();
@@ -223,13 +231,17 @@ impl Core {
     }
 
     /// Passes a burst on to the other shards that serve its rendition.
-    fn export_burst(&mut self, place: u32) {
+    fn export_burst(&mut self, place: u32, now_us: u64) {
         let Some(rendition) = self.renditions.get(place) else {
             return;
         };
         for shard in &rendition.exports {
             for packet in rendition.burst() {
-                let message = Message::Packet(rendition.spec.id, packet.clone());
+                let message = Message::Packet {
+                    rendition: rendition.spec.id,
+                    packet: packet.clone(),
+                    handed_over_us: now_us,
+                };
                 if !self.links.tell_shard(*shard, message) {
                     self.drops.count(DropReason::ShardRingFull);
                 }
@@ -239,9 +251,48 @@ impl Core {
 
     /// Sends a burst to the viewers on this shard.
     fn send_burst<T: Tx>(&mut self, place: u32, tx: &mut T) {
-        if let Some(rendition) = self.renditions.get_mut(place) {
-            let sent = rendition.fan_out(&mut self.peers, tx);
-            self.note_sent(sent);
+        let Some(rendition) = self.renditions.get_mut(place) else {
+            return;
+        };
+        if rendition.spec.video {
+            let since_us = rendition.waiting_since_us();
+            self.overload.note(tx.now_us().saturating_sub(since_us));
+        }
+        let sent = rendition.fan_out(&mut self.peers, &mut self.transit, tx);
+        self.note_sent(sent);
+        self.mind_overload(tx.now_us());
+    }
+
+    /// Withholds video from viewers when the shard cannot keep up, or lets them have it again.
+    pub(crate) fn mind_overload(&mut self, now_us: u64) {
+        let Some((decision, lag_us)) = self.overload.judge(now_us) else {
+            return;
+        };
+        self.tally.lag_us = lag_us;
+        let (share, withhold) = match decision {
+            Decision::Keep => return,
+            Decision::Shed(share) => (share, true),
+            Decision::Admit(share) => (share, false),
+        };
+        let mut without = 0;
+        for place in 0..self.renditions.end() {
+            if let Some(rendition) = self.renditions.get_mut(place) {
+                if withhold {
+                    rendition.shed(share);
+                } else {
+                    rendition.admit(share);
+                }
+                without += rendition.viewers_shed();
+            }
+        }
+        if without == 0 {
+            self.overload.all_admitted();
+        }
+        self.tally.viewers_shed = without as u64;
+        let event = Event::VideoWithheld(self.links.id, without as u32);
+        if withhold || without == 0 {
+            // The counter tells it too.
+            let _ = self.tell(event);
         }
     }
 
@@ -250,9 +301,8 @@ impl Core {
         self.tally.sends += sent.sends;
         self.tally.packets_padded += sent.packets_padded;
         self.tally.padding_bytes += sent.padding_bytes;
-        for _ in 0..sent.failed {
-            self.drops.count(DropReason::SealFailed);
-        }
+        self.drops.add(DropReason::SealFailed, sent.failed);
+        self.drops.add(DropReason::Overload, sent.shed);
     }
 
     /// Passes a message to another shard; a full ring loses it.
@@ -346,6 +396,9 @@ impl Core {
         to.sources.set(self.sources.len() as u64);
         to.renditions.set(self.renditions.len() as u64);
         to.outgoing_tracks.set(self.outgoing.len() as u64);
+        to.viewers_shed.set(self.tally.viewers_shed);
+        to.lag_us.set(self.tally.lag_us);
+        self.transit.publish(&to.transit);
         to.slots_in_use.set(self.pool.in_use() as u64);
         self.drops.publish(to);
     }

@@ -20,7 +20,12 @@ use crate::route::clock::SenderClock;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A packet of a rendition, once per packet and shard.
-    Packet(RenditionId, Packet),
+    Packet {
+        rendition: RenditionId,
+        packet: Packet,
+        /// From when on it waits for the shard that takes it.
+        handed_over_us: u64,
+    },
     /// The publisher's clock.
     Clock(RenditionId, SenderClock),
     /// A viewer needs a keyframe.

@@ -10,6 +10,7 @@ mod core;
 mod ice;
 pub(crate) mod links;
 mod outgoing;
+mod overload;
 pub(crate) mod peer;
 mod periodic;
 mod receive;
@@ -17,6 +18,7 @@ mod reports;
 mod table;
 mod transport;
 
+use crate::counters::DropReason;
 use crate::event::Event;
 use crate::forwarding::Forwarding;
 use crate::io::{Io, IoError, Rx, Tx};
@@ -91,6 +93,8 @@ impl<I: Io> Shard<I> {
             core.fan_out(tx);
         }
         if flow == Flow::Continue && now_us >= self.next_tick_us {
+            core.drops.set(DropReason::NotTaken, tx.untaken());
+            core.mind_overload(now_us);
             core.tick(tx);
             self.next_tick_us = now_us + TICK_US;
         }
@@ -132,6 +136,11 @@ impl<I: Io> Shard<I> {
         tick_us.into_iter().chain(self.core.next_burst_us()).min()
     }
 
+    /// The network, to be looked at.
+    pub(crate) fn io_ref(&self) -> &I {
+        &self.io
+    }
+
     /// The network, for those who turn the shard themselves.
     pub fn io(&mut self) -> &mut I {
         &mut self.io
@@ -154,9 +163,13 @@ impl Core {
 
     fn take_message<T: Tx>(&mut self, message: Message, tx: &mut T) {
         match message {
-            Message::Packet(rendition, packet) => {
+            Message::Packet {
+                rendition,
+                packet,
+                handed_over_us,
+            } => {
                 if let Some(place) = self.renditions.place(&rendition) {
-                    self.route(place, packet, tx);
+                    self.route(place, packet, handed_over_us, tx);
                 }
             }
             Message::Clock(rendition, clock) => {

@@ -121,7 +121,7 @@ impl Core {
         {
             source.tell_activity_again();
         }
-        self.route(rendition_place, packet, tx);
+        self.route(rendition_place, packet, received_us, tx);
         Ok(())
     }
 }

@@ -108,6 +108,11 @@ impl Core {
         };
         outgoing.report.packets_lost = block.cumulative_lost.max(0).cast_unsigned().into();
         outgoing.report.jitter = block.jitter;
+        if let Attachment::Attached { rendition, place } = outgoing.attachment
+            && let Some(rendition) = self.renditions.get_mut(rendition)
+        {
+            rendition.viewers[place].fraction_lost = block.fraction_lost;
+        }
         let rtt_us = outgoing.reported.and_then(|reported| {
             // RFC 3550 6.4.1: the middle 32 bits name the report that is answered. Its clock is a
             // publisher's and may have jumped since, so only the time passed is taken from ours.

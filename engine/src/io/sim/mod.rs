@@ -60,6 +60,9 @@ impl SimNetwork {
                 binding,
                 stretch: Vec::new(),
                 committed: Vec::new(),
+                datagram_cost_ns: 0,
+                busy_until_us: 0,
+                spent_ns: 0,
             },
             coalesce: false,
         }
@@ -173,6 +176,18 @@ impl SimIo {
         self.tx.binding.address
     }
 
+    /// What a datagram costs whoever sends it through this socket, in nanoseconds: so much of its
+    /// time passes, and until the others' time has caught up it neither receives nor sends. Nothing
+    /// by default: an infinitely fast machine.
+    pub fn set_datagram_cost_ns(&mut self, cost_ns: u64) {
+        self.tx.datagram_cost_ns = cost_ns;
+    }
+
+    /// Until when its owner is at work on what it sent; not after the network's time: it is idle.
+    pub fn busy_until_us(&self) -> u64 {
+        self.tx.now_us()
+    }
+
     /// Whether consecutive datagrams from one sender are handed over as trains, as the kernel does
     /// with `UDP_GRO`. They are not, unless told so.
     pub fn set_coalescing(&mut self, coalesce: bool) {
@@ -185,13 +200,14 @@ impl Io for SimIo {
     type Tx = SimTx;
 
     fn now_us(&self) -> u64 {
-        self.tx.binding.network.now_us()
+        self.tx.now_us()
     }
 
     /// Collects what has arrived by now. Never waits: the test lets time pass.
     fn poll(&mut self, _deadline_us: Option<u64>) -> Result<(), IoError> {
         let binding = &self.tx.binding;
         let mut network = binding.network.lock();
+        self.tx.busy_until_us = self.tx.busy_until_us.max(network.now_us());
         while let Some(envelope) = network.receive(binding.address) {
             self.rx.collect(envelope, self.coalesce);
         }
@@ -277,6 +293,18 @@ pub struct SimTx {
     binding: Arc<Binding>,
     stretch: Vec<u8>,
     committed: Vec<(SocketAddr, Vec<u8>)>,
+    datagram_cost_ns: u64,
+    busy_until_us: u64,
+    /// Less than a microsecond.
+    spent_ns: u64,
+}
+
+impl SimTx {
+    fn spend(&mut self, datagrams: u64) {
+        self.spent_ns += datagrams * self.datagram_cost_ns;
+        self.busy_until_us += self.spent_ns / 1000;
+        self.spent_ns %= 1000;
+    }
 }
 
 impl Tx for SimTx {
@@ -301,6 +329,8 @@ impl Tx for SimTx {
             len <= MAX_TRAIN_BYTES && start + len <= self.stretch.len(),
             "more is committed than was reserved, or than a datagram holds"
         );
+        let segments = segment_bytes.map_or(1, |bytes| len.div_ceil(usize::from(bytes.max(1))));
+        self.spend(segments as u64);
         let payload = &self.stretch[start..start + len];
         match segment_bytes.map(usize::from) {
             Some(bytes) if (1..len).contains(&bytes) => {
@@ -311,6 +341,14 @@ impl Tx for SimTx {
             }
             _ => self.committed.push((destination, payload.to_vec())),
         }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.binding.network.now_us().max(self.busy_until_us)
+    }
+
+    fn untaken(&self) -> u64 {
+        0
     }
 
     fn segmentation(&self) -> bool {

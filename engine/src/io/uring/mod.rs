@@ -232,9 +232,7 @@ impl Io for UringIo {
     type Tx = UringTx;
 
     fn now_us(&self) -> u64 {
-        // One epoch for all shards, so that times may travel between them.
-        static EPOCH: OnceLock<Instant> = OnceLock::new();
-        EPOCH.get_or_init(Instant::now).elapsed().as_micros() as u64
+        now_us()
     }
 
     fn poll(&mut self, deadline_us: Option<u64>) -> Result<(), IoError> {
@@ -253,6 +251,12 @@ impl Io for UringIo {
     fn split(&mut self) -> (&mut UringRx, &mut UringTx) {
         (&mut self.rx, &mut self.tx)
     }
+}
+
+/// One epoch for all shards, so that times may travel between them.
+fn now_us() -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    EPOCH.get_or_init(Instant::now).elapsed().as_micros() as u64
 }
 
 /// Opens and closes a socket and a ring as a shard would, on a port of the kernel's choice: what

@@ -351,6 +351,14 @@ impl Tx for UringTx {
         self.stage_stretch(destination, self.cursor + start, len, segment_bytes);
     }
 
+    fn now_us(&self) -> u64 {
+        super::now_us()
+    }
+
+    fn untaken(&self) -> u64 {
+        self.counters.errors.total()
+    }
+
     fn segmentation(&self) -> bool {
         self.gso
     }
