@@ -5,6 +5,7 @@
 //! chosen over. `cargo bench -p fanmill-benches -- --quick` gives a first impression; figures worth
 //! keeping need an idle machine.
 
+pub mod libraries;
 pub mod packets;
 mod sink;
 mod studio;
