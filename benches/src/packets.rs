@@ -38,7 +38,8 @@ impl Master {
     /// The keys of viewer `number`: different for each.
     #[must_use]
     pub fn new(profile: Profile, number: usize) -> Self {
-        let byte = |at: usize| (at * 31 + number * 17 + (number >> 8)) as u8;
+        let number = number.to_le_bytes();
+        let byte = |at: usize| (at * 31) as u8 ^ number[at % number.len()];
         Self {
             key: (0..profile.key_len()).map(byte).collect(),
             salt: (100..100 + profile.salt_len()).map(byte).collect(),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fanmill_engine::io::{Datagram, Io, IoError, MAX_TRAIN_BYTES, Rx, Tx};
 
 /// The send buffer's size: as that of the io_uring backend, so that the caches see the same.
-const ARENA_BYTES: usize = 256 * 1024;
+pub(crate) const ARENA_BYTES: usize = 256 * 1024;
 
 /// A network that swallows everything.
 pub struct SinkIo {
@@ -25,9 +25,10 @@ pub struct SinkRx {
 pub struct SinkTx {
     arena: Box<[u8]>,
     used: usize,
+    /// Where in the arena the last send begins.
+    last: usize,
     packets: u64,
     sends: u64,
-    bytes: u64,
 }
 
 impl SinkIo {
@@ -38,9 +39,9 @@ impl SinkIo {
         let tx = SinkTx {
             arena,
             used: 0,
+            last: 0,
             packets: 0,
             sends: 0,
-            bytes: 0,
         };
         Self {
             now_us: 0,
@@ -63,6 +64,12 @@ impl SinkIo {
     #[must_use]
     pub fn swallowed(&self) -> (u64, u64) {
         (self.tx.packets, self.tx.sends)
+    }
+
+    /// The last send and, after it, whatever else is in the send buffer.
+    #[must_use]
+    pub fn last_sent(&self) -> &[u8] {
+        &self.tx.arena[self.tx.last..]
     }
 }
 
@@ -113,8 +120,8 @@ impl Tx for SinkTx {
     }
 
     fn commit(&mut self, _: SocketAddr, len: usize, segment_bytes: Option<u16>) {
+        self.last = self.used;
         self.used += len;
-        self.bytes += len as u64;
         self.sends += 1;
         self.packets += segment_bytes.map_or(1, |segment| len.div_ceil(segment.into()) as u64);
     }
