@@ -3,7 +3,9 @@
 //!
 //! Criterion measures each by itself. Then both are measured in turn, frame by frame, so that
 //! noise hits them alike: engine over floor is the one number that says what the engine adds. It is
-//! printed and kept in `target/criterion/fan_out_ratio.json`.
+//! printed and kept in `target/criterion/fan_out_ratio.json`. `-- ratio` measures that alone.
+//!
+//! All is CPU time of the one thread, so that it holds on a machine with other work too.
 #![allow(
     missing_docs,
     reason = "criterion's macros make undocumented functions"
@@ -55,7 +57,7 @@ struct Ratio {
     profile: Profile,
     viewers: usize,
     pattern: FramePattern,
-    /// Time per packet and viewer, in nanoseconds.
+    /// Medians of the CPU time per packet and viewer, in nanoseconds.
     floor_ns: f64,
     engine_ns: f64,
     /// The median of engine over floor, frame by frame.

@@ -156,9 +156,7 @@ fn bursts(viewers: usize, profile: Profile, frame: Frame) {
     let (before, _) = studio.swallowed();
     for _ in 0..BURSTS {
         studio.send_frame(&frame);
-        counted(&mut || {
-            studio.turn();
-        });
+        counted(&mut || studio.turn());
     }
     let (after, _) = studio.swallowed();
     let sent = (after - before) as usize;
@@ -172,9 +170,7 @@ fn checks() {
     let mut studio = Studio::new(VIEWERS, GCM);
     studio.send_checks();
     let (before, _) = studio.swallowed();
-    counted(&mut || {
-        studio.turn();
-    });
+    counted(&mut || studio.turn());
     let (after, _) = studio.swallowed();
     assert_eq!((after - before) as usize, VIEWERS, "all were answered");
 }
@@ -183,9 +179,7 @@ fn nacks() {
     let mut studio = Studio::new(1, GCM);
     studio.send_nacks(NACKS);
     let (before, _) = studio.swallowed();
-    counted(&mut || {
-        studio.turn();
-    });
+    counted(&mut || studio.turn());
     let (after, _) = studio.swallowed();
     assert_eq!((after - before) as usize, NACKS, "all were sent again");
 }

@@ -6,6 +6,7 @@
 //! `cargo bench -p fanmill-benches -- --quick` gives a first impression; figures worth keeping
 //! need an idle machine.
 
+mod cpu_time;
 mod floor;
 mod frames;
 pub mod libraries;

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fanmill_engine::command::{
     EncodingSpec, Feedback, IceCredentials, IncomingCodec, IncomingTrackSpec, OutgoingPayload,
@@ -23,6 +23,7 @@ use stun::message::{BINDING_REQUEST, Message, Setter};
 use stun::textattrs::Username;
 
 use crate::SinkIo;
+use crate::cpu_time::cpu_time;
 use crate::frames::Frame;
 use crate::packets::Master;
 
@@ -176,14 +177,12 @@ impl Studio {
         self.shard.io().arrive(address(number), datagram);
     }
 
-    /// Lets the shard handle what arrived; how long that took.
+    /// Lets the shard handle what arrived.
     ///
     /// # Panics
     /// Never: a sink does not break.
-    pub fn turn(&mut self) -> Duration {
-        let start = Instant::now();
+    pub fn turn(&mut self) {
         self.shard.turn().expect("the sink does not break");
-        start.elapsed()
     }
 
     /// Packets and sends that left so far; a train of many packets is one send.
@@ -192,10 +191,10 @@ impl Studio {
         self.shard.io().swallowed()
     }
 
-    /// Takes one frame from the publisher to every viewer; how long that took.
+    /// Takes one frame from the publisher to every viewer; how much CPU time that took.
     pub fn burst(&mut self, frame: &Frame) -> Duration {
         self.send_frame(frame);
-        self.turn()
+        cpu_time(|| self.turn())
     }
 
     /// Puts one frame of the publisher before the shard.
