@@ -3,7 +3,7 @@
 //! who asks "why not that one" sees it beside the engine; a test holds all against each other.
 //!
 //! Some libraries speak SRTP, others only its ciphers. The latter are given the session keys of
-//! [`SessionKeys`] and what RFC 3711 and RFC 7714 make of SSRC and index.
+//! `SessionKeys` and what RFC 3711 and RFC 7714 make of SSRC and index.
 
 mod engine;
 #[cfg(feature = "openssl")]
