@@ -1,5 +1,6 @@
 //! One hop between two threads, in batches, as packets pass from shard to shard: an `rtrb` ring by
-//! chunks and one by one, beside crossbeam's `ArrayQueue` and bounded channel.
+//! chunks and one by one, beside crossbeam's `ArrayQueue` and bounded channel, and the standard
+//! library's bounded channel.
 //!
 //! Wall time per message of the pair of threads. Needs two CPUs that are otherwise idle.
 #![allow(
@@ -7,6 +8,7 @@
     reason = "criterion's macros make undocumented functions"
 )]
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -104,6 +106,19 @@ fn channel(count: u64) -> Duration {
     )
 }
 
+fn standard_channel(count: u64) -> Duration {
+    let (sender, receiver) = mpsc::sync_channel::<Message>(RING_MESSAGES);
+    hop(
+        count,
+        |batch| {
+            (0..batch)
+                .take_while(|&i| sender.try_send([i as u64; 4]).is_ok())
+                .count()
+        },
+        move || usize::from(receiver.try_recv().map(std::hint::black_box).is_ok()),
+    )
+}
+
 fn ring(criterion: &mut Criterion) {
     /// Messages per iteration, so that starting the thread does not count.
     const MESSAGES: u64 = 200_000;
@@ -111,11 +126,12 @@ fn ring(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(MESSAGES));
     group.sample_size(20);
     type Hop = fn(u64) -> Duration;
-    let ways: [(&str, Hop); 4] = [
+    let ways: [(&str, Hop); 5] = [
         ("rtrb by chunks", rtrb_chunks),
         ("rtrb one by one", rtrb_single),
         ("crossbeam ArrayQueue", array_queue),
         ("crossbeam channel", channel),
+        ("std::sync::mpsc", standard_channel),
     ];
     for (name, way) in ways {
         group.bench_function(name, |bencher| {

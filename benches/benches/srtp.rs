@@ -1,87 +1,110 @@
-//! Sealing one packet for one viewer after the other, and opening: the engine beside
-//! `webrtc-srtp`.
+//! Sealing one packet for one viewer after the other, and opening one of each: the engine beside
+//! what it could have been built on. With `--features openssl` also beside the system's OpenSSL.
 #![allow(
     missing_docs,
     reason = "criterion's macros make undocumented functions"
 )]
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanmill_benches::packets::{HEADER_BYTES, PACKET_BYTES, VIEWERS, exported, keys, packet};
-use fanmill_engine::srtp::{Opener, Profile, Sealer};
-use webrtc_srtp::context::Context;
-use webrtc_srtp::protection_profile::ProtectionProfile;
+use fanmill_benches::libraries::{LIBRARIES, Library, Session};
+use fanmill_benches::packets::{Master, OVERHEAD_BYTES, PACKET_BYTES, VIEWERS, packet};
+use fanmill_engine::srtp::Profile;
 
-fn alternative(profile: Profile, number: usize) -> Context {
-    let name = match profile {
-        Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
-        Profile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
-        Profile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
-    };
-    // RFC 5764 4.2: client key, server key, client salt, server salt; the server seals.
-    let exported = exported(profile, number);
-    let (key_len, salt_len) = (profile.key_len(), profile.salt_len());
-    let key = &exported[key_len..2 * key_len];
-    let salt = &exported[2 * key_len + salt_len..];
-    Context::new(key, salt, name, None, None).expect("the lengths are the profile's")
+/// A session for each viewer, or `None` if the library has no such profile.
+fn sessions(library: &Library, profile: Profile) -> Option<Vec<Box<dyn Session>>> {
+    (0..VIEWERS)
+        .map(|number| library.session(profile, &Master::new(profile, number)))
+        .collect()
 }
 
 fn seal(criterion: &mut Criterion) {
     for profile in Profile::ALL {
         let mut group = criterion.benchmark_group(format!("seal/{}", profile.name()));
+        group.throughput(Throughput::Elements(1));
         for len in PACKET_BYTES {
-            group.throughput(Throughput::Elements(1));
             let plain = packet(1, len);
-            let (header, payload) = plain.split_at(HEADER_BYTES);
-            let sealers: Vec<Sealer> = (0..VIEWERS)
-                .map(|number| Sealer::new(profile, &keys(profile, number).local))
-                .collect::<Result<_, _>>()
-                .expect("the keys are the profile's");
-            let mut out = vec![0; len + 32];
-            let mut viewer = 0;
-            group.bench_function(BenchmarkId::new("engine", len), |bencher| {
-                bencher.iter(|| {
-                    viewer = (viewer + 1) % VIEWERS;
-                    sealers[viewer].seal(1, header, black_box(payload), &mut out)
+            let mut out = vec![0; len + OVERHEAD_BYTES];
+            for library in LIBRARIES {
+                let Some(mut sessions) = sessions(library, profile) else {
+                    continue;
+                };
+                let mut viewer = 0;
+                group.bench_function(BenchmarkId::new(library.name, len), |bencher| {
+                    bencher.iter(|| {
+                        viewer = (viewer + 1) % VIEWERS;
+                        sessions[viewer].seal(1, black_box(&plain), black_box(&mut out))
+                    });
                 });
-            });
-            let mut contexts: Vec<Context> =
-                (0..VIEWERS).map(|n| alternative(profile, n)).collect();
-            group.bench_function(BenchmarkId::new("webrtc-srtp", len), |bencher| {
-                bencher.iter(|| {
-                    viewer = (viewer + 1) % VIEWERS;
-                    contexts[viewer].encrypt_rtp(black_box(&plain))
-                });
-            });
+            }
         }
         group.finish();
+    }
+}
+
+/// Packets to open: the next one of every viewer.
+struct Arrivals {
+    sealers: Vec<Box<dyn Session>>,
+    sealed: Vec<Vec<u8>>,
+    index: u64,
+    len: usize,
+}
+
+impl Arrivals {
+    fn new(profile: Profile, len: usize) -> Self {
+        let sealed_len = len + profile.tag_len();
+        Self {
+            sealers: sessions(&LIBRARIES[0], profile).expect("the engine has every profile"),
+            sealed: vec![vec![0; sealed_len]; VIEWERS],
+            index: 0,
+            len,
+        }
+    }
+
+    fn next(&mut self) {
+        self.index += 1;
+        let plain = packet(self.index as u16, self.len);
+        for (sealer, sealed) in self.sealers.iter_mut().zip(&mut self.sealed) {
+            sealer.seal(self.index, &plain, sealed);
+        }
+    }
+
+    /// How long `sessions` take to open `count` packets, `VIEWERS` of them between two arrivals.
+    fn open(&mut self, sessions: &mut [Box<dyn Session>], out: &mut [u8], count: u64) -> Duration {
+        let mut elapsed = Duration::ZERO;
+        let mut left = count as usize;
+        while left > 0 {
+            self.next();
+            let now = left.min(VIEWERS);
+            let start = Instant::now();
+            for (session, sealed) in sessions.iter_mut().zip(&self.sealed).take(now) {
+                let opened = session.open(self.index, black_box(sealed), black_box(out));
+                assert!(opened.is_some(), "an authentic packet");
+            }
+            elapsed += start.elapsed();
+            left -= now;
+        }
+        elapsed
     }
 }
 
 fn open(criterion: &mut Criterion) {
     for profile in Profile::ALL {
         let mut group = criterion.benchmark_group(format!("open/{}", profile.name()));
+        group.throughput(Throughput::Elements(1));
         for len in PACKET_BYTES {
-            group.throughput(Throughput::Elements(1));
-            let material = keys(profile, 0);
-            let sealer = Sealer::new(profile, &material.local).expect("the keys fit");
-            let opener = Opener::new(profile, &material.local).expect("the keys fit");
-            let plain = packet(1, len);
-            let (header, payload) = plain.split_at(HEADER_BYTES);
-            let mut sealed = vec![0; len + 32];
-            let sealed_len = sealer
-                .seal(1, header, payload, &mut sealed)
-                .expect("the buffer is large enough");
-            sealed.truncate(sealed_len);
-            let mut out = vec![0; len];
-            group.bench_function(BenchmarkId::new("engine", len), |bencher| {
-                bencher.iter(|| opener.open(1, HEADER_BYTES, black_box(&sealed), &mut out));
-            });
-            let mut context = alternative(profile, 0);
-            group.bench_function(BenchmarkId::new("webrtc-srtp", len), |bencher| {
-                bencher.iter(|| context.decrypt_rtp(black_box(&sealed)));
-            });
+            let mut out = vec![0; len + OVERHEAD_BYTES];
+            for library in LIBRARIES {
+                let Some(mut sessions) = sessions(library, profile) else {
+                    continue;
+                };
+                let mut arrivals = Arrivals::new(profile, len);
+                group.bench_function(BenchmarkId::new(library.name, len), |bencher| {
+                    bencher.iter_custom(|count| arrivals.open(&mut sessions, &mut out, count));
+                });
+            }
         }
         group.finish();
     }

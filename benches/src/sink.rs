@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fanmill_engine::io::{Datagram, Io, IoError, MAX_STRETCH_BYTES, Rx, Tx};
 
 /// The send buffer's size: as that of the io_uring backend, so that the caches see the same.
-const ARENA_BYTES: usize = 256 * 1024;
+pub(crate) const ARENA_BYTES: usize = 256 * 1024;
 
 /// A network that swallows everything.
 pub struct SinkIo {
@@ -27,9 +27,10 @@ pub struct SinkTx {
     /// Where the last stretch begins, and how much of it was committed.
     start: usize,
     used: usize,
+    /// Where in the arena the last send begins.
+    last: usize,
     packets: u64,
     sends: u64,
-    bytes: u64,
 }
 
 impl SinkIo {
@@ -42,9 +43,9 @@ impl SinkIo {
             arena,
             start: 0,
             used: 0,
+            last: 0,
             packets: 0,
             sends: 0,
-            bytes: 0,
         };
         Self {
             rx: SinkRx::default(),
@@ -66,6 +67,12 @@ impl SinkIo {
     #[must_use]
     pub fn swallowed(&self) -> (u64, u64) {
         (self.tx.packets, self.tx.sends)
+    }
+
+    /// The last send and, after it, whatever else is in the send buffer.
+    #[must_use]
+    pub fn last_sent(&self) -> &[u8] {
+        &self.tx.arena[self.tx.last..]
     }
 }
 
@@ -118,8 +125,8 @@ impl Tx for SinkTx {
     }
 
     fn commit_part(&mut self, _: SocketAddr, start: usize, len: usize, segment_bytes: Option<u16>) {
+        self.last = self.start + start;
         self.used = self.used.max(start + len);
-        self.bytes += len as u64;
         self.sends += 1;
         self.packets += segment_bytes.map_or(1, |segment| len.div_ceil(segment.into()) as u64);
     }

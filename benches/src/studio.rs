@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fanmill_engine::command::{
     EncodingSpec, Feedback, IceCredentials, IncomingCodec, IncomingTrackSpec, OutgoingPayload,
@@ -12,8 +12,9 @@ use fanmill_engine::command::{
 use fanmill_engine::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
 use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::packet::extension::{Extension, ExtensionMap};
+use fanmill_engine::packet::rtcp_write::RtcpWriter;
 use fanmill_engine::shard::Shard;
-use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
+use fanmill_engine::srtp::{MasterKey, Profile, RtcpSession, Sealer};
 use fanmill_engine::{Engine, Events, Forwarding};
 use stun::attributes::ATTR_USERNAME;
 use stun::fingerprint::FINGERPRINT;
@@ -22,32 +23,29 @@ use stun::message::{BINDING_REQUEST, Message, Setter};
 use stun::textattrs::Username;
 
 use crate::SinkIo;
+use crate::cpu_time::cpu_time;
+use crate::frames::Frame;
+use crate::packets::Master;
 
 const PASSWORD: &str = "a password of sufficient length";
 const RENDITION: RenditionId = RenditionId(1);
-const PUBLISHER: TransportId = TransportId(1);
 const PAYLOAD_TYPE: u8 = 96;
 const SSRC: u32 = 0x1234_5678;
 
-/// How the packets of a burst are sized.
-#[derive(Debug, Clone, Copy)]
-pub enum FramePattern {
-    /// All of one size.
-    Equal,
-    /// As Chromium splits a frame: sizes that differ by a byte or two.
-    Uneven,
-}
+/// The peer that publishes; viewers are numbered from one.
+const PUBLISHER: u64 = 0;
 
-/// The shard and its publisher.
+/// The shard, its publisher and its viewers.
 pub struct Studio {
     shard: Shard<SinkIo>,
     engine: Engine,
     _events: Events,
+    profile: Profile,
+    viewers: u64,
+    /// The publisher's side of its transport.
     sealer: Sealer,
-    source: SocketAddr,
     index: u64,
     timestamp: u32,
-    pattern: FramePattern,
 }
 
 impl Studio {
@@ -56,46 +54,43 @@ impl Studio {
     /// # Panics
     /// When the engine refuses what it must accept.
     #[must_use]
-    pub fn new(viewers: usize, profile: Profile, pattern: FramePattern) -> Self {
+    pub fn new(viewers: usize, profile: Profile) -> Self {
         let (engine, events, mut shards) =
             Engine::assemble(vec![SinkIo::new()], Forwarding::default());
-        let shard = shards.pop().expect("one shard was asked for");
-        let sealer = Sealer::new(profile, &key(profile, 1)).expect("a key of the right length");
+        let publisher = key(profile, PUBLISHER, Side::Peer);
         let mut studio = Self {
-            shard,
+            shard: shards.pop().expect("one shard was asked for"),
             engine,
             _events: events,
-            sealer,
-            source: address(0),
+            profile,
+            viewers: viewers as u64,
+            sealer: Sealer::new(profile, &publisher).expect("a key of the right length"),
             index: 1,
             timestamp: 0,
-            pattern,
         };
-        studio.connect(PUBLISHER, 0, profile);
+        studio.connect(PUBLISHER);
         studio.publish();
-        for number in 1..=viewers as u64 {
-            studio.connect(TransportId(number + 1), number, profile);
+        for number in 1..=studio.viewers {
+            studio.connect(number);
             studio.view(number);
         }
         // The first burst starts every viewer.
-        studio.burst(10);
-        let (before, _) = studio.shard.io().swallowed();
-        studio.burst(10);
-        let (after, _) = studio.shard.io().swallowed();
-        assert_eq!(
-            after - before,
-            viewers as u64 * 10,
-            "every viewer gets every packet"
-        );
+        let frame = vec![1000; 3];
+        studio.burst(&frame);
+        let (before, _) = studio.swallowed();
+        studio.burst(&frame);
+        let (after, _) = studio.swallowed();
+        let sent = after - before;
+        assert_eq!(sent, studio.viewers * 3, "every viewer gets every packet");
         studio
     }
 
-    fn connect(&mut self, id: TransportId, number: u64, profile: Profile) {
-        let ufrag = format!("peer{number}");
+    fn connect(&mut self, number: u64) {
+        let id = TransportId(number);
         let spec = TransportSpec {
             id,
             ice: IceCredentials {
-                local_ufrag: ufrag.clone(),
+                local_ufrag: ufrag(number),
                 local_pwd: PASSWORD.to_owned(),
             },
             consent_timeout_us: u64::MAX / 4,
@@ -107,15 +102,15 @@ impl Studio {
             .add_transport(ShardId(0), spec)
             .expect("room for a transport");
         let keys = SrtpKeys {
-            profile,
-            local: key(profile, 2),
-            remote: key(profile, 1),
+            profile: self.profile,
+            local: key(self.profile, number, Side::Server),
+            remote: key(self.profile, number, Side::Peer),
         };
         self.engine
             .set_keys(id, keys)
             .expect("the transport was just added");
         self.turn();
-        self.shard.io().arrive(address(number), check(&ufrag));
+        self.arrive(number, check(number));
         self.turn();
     }
 
@@ -141,7 +136,7 @@ impl Studio {
             max_bitrate_bps: 10_000_000,
         };
         self.engine
-            .add_incoming_track(PUBLISHER, spec)
+            .add_incoming_track(TransportId(PUBLISHER), spec)
             .expect("the publisher is there");
         self.turn();
     }
@@ -159,15 +154,14 @@ impl Studio {
         let spec = OutgoingTrackSpec {
             id: track,
             mid: "0".to_owned(),
-            ssrc: number as u32,
-            rtx_ssrc: number as u32 + 0x4000_0000,
+            ssrc: viewer_ssrc(number),
+            rtx_ssrc: viewer_ssrc(number) + 0x4000_0000,
             extensions,
             allow_two_byte: true,
             counters: Arc::default(),
         };
-        let transport = TransportId(number + 1);
         self.engine
-            .add_outgoing_track(transport, spec)
+            .add_outgoing_track(TransportId(number), spec)
             .expect("the viewer is there");
         let payload = OutgoingPayload {
             payload_type: PAYLOAD_TYPE,
@@ -179,37 +173,88 @@ impl Studio {
         self.turn();
     }
 
-    fn turn(&mut self) {
+    /// Puts a datagram of a peer before the shard.
+    fn arrive(&mut self, number: u64, datagram: Vec<u8>) {
+        self.shard.io().arrive(address(number), datagram);
+    }
+
+    /// Lets the shard handle what arrived.
+    ///
+    /// # Panics
+    /// Never: a sink does not break.
+    pub fn turn(&mut self) {
         self.shard.turn().expect("the sink does not break");
     }
 
-    /// Takes one burst of `packets` from the publisher to every viewer; how long that took.
-    pub fn burst(&mut self, packets: usize) -> Duration {
-        for position in 0..packets {
-            let datagram = self.packet(position, packets);
-            self.shard.io().arrive(self.source, datagram);
-        }
-        self.timestamp = self.timestamp.wrapping_add(3000);
-        // Less than a tick, so that the periodic work of a second is spread over 100 bursts.
-        self.shard.io().advance(10_000);
-        let start = Instant::now();
-        self.turn();
-        start.elapsed()
+    /// Packets and sends that left so far; a train of many packets is one send.
+    #[must_use]
+    pub fn swallowed(&mut self) -> (u64, u64) {
+        self.shard.io().swallowed()
     }
 
-    fn packet(&mut self, position: usize, packets: usize) -> Vec<u8> {
-        let len = match self.pattern {
-            FramePattern::Equal => 1150,
-            FramePattern::Uneven => 1150 - self.index as usize % 3,
-        };
-        let mut header = vec![0x80, PAYLOAD_TYPE];
-        if position + 1 == packets {
-            header[1] |= 0x80;
+    /// Takes one frame from the publisher to every viewer; how much CPU time that took.
+    pub fn burst(&mut self, frame: &Frame) -> Duration {
+        self.send_frame(frame);
+        cpu_time(|| self.turn())
+    }
+
+    /// Puts one frame of the publisher before the shard.
+    pub fn send_frame(&mut self, frame: &Frame) {
+        for (position, size) in frame.iter().enumerate() {
+            let datagram = self.packet(position, *size, position + 1 == frame.len());
+            self.arrive(PUBLISHER, datagram);
         }
+        self.timestamp = self.timestamp.wrapping_add(3000);
+        // One tick, so that the periodic work of a second is spread over 100 bursts.
+        self.shard.io().advance(10_000);
+    }
+
+    /// Puts a connectivity check of each viewer before the shard, as it comes every few seconds.
+    pub fn send_checks(&mut self) {
+        for number in 1..=self.viewers {
+            self.arrive(number, check(number));
+        }
+    }
+
+    /// Sends `bursts` frames of one packet, and puts a NACK for each of them, by the last viewer,
+    /// before the shard.
+    ///
+    /// # Panics
+    /// When there is no viewer.
+    pub fn send_nacks(&mut self, bursts: usize) {
+        let number = self.viewers;
+        assert!(number > 0, "somebody must miss a packet");
+        let mut lost = Vec::new();
+        while lost.len() < bursts {
+            self.burst(&vec![1150]);
+            let sent = self.shard.io().last_sent();
+            // Now and then a report was sent after the packet.
+            if sent[1] & 0x7f == PAYLOAD_TYPE {
+                lost.push(u16::from_be_bytes([sent[2], sent[3]]));
+            }
+        }
+        let own = key(self.profile, number, Side::Peer);
+        let server = key(self.profile, number, Side::Server);
+        let mut session =
+            RtcpSession::new(self.profile, &own, &server).expect("keys of the profile");
+        for sequence_number in lost {
+            let mut buffer = [0; 64];
+            let mut writer = RtcpWriter::new(&mut buffer);
+            writer
+                .nack(1, viewer_ssrc(number), &[sequence_number])
+                .expect("room for one NACK");
+            let len = writer.len();
+            let sealed = session.seal(&buffer[..len]).expect("an RTCP packet");
+            self.arrive(number, sealed);
+        }
+    }
+
+    fn packet(&mut self, position: usize, payload_bytes: usize, marker: bool) -> Vec<u8> {
+        let mut header = vec![0x80, u8::from(marker) << 7 | PAYLOAD_TYPE];
         header.extend_from_slice(&(self.index as u16).to_be_bytes());
         header.extend_from_slice(&self.timestamp.to_be_bytes());
         header.extend_from_slice(&SSRC.to_be_bytes());
-        let mut payload = vec![0xa5; len];
+        let mut payload = vec![position as u8; payload_bytes];
         // RFC 7741: the start of a partition; a keyframe if it is the first packet of the frame.
         payload[0] = if position == 0 { 0x10 } else { 0 };
         payload[1] = 0;
@@ -221,12 +266,24 @@ impl Studio {
     }
 }
 
-fn key(profile: Profile, fill: u8) -> MasterKey {
-    let (key, salt) = (
-        vec![fill; profile.key_len()],
-        vec![fill; profile.salt_len()],
-    );
-    MasterKey::new(profile, &key, &salt).expect("lengths of the profile")
+/// Who seals with a key.
+#[derive(Clone, Copy)]
+enum Side {
+    Server,
+    Peer,
+}
+
+fn key(profile: Profile, number: u64, side: Side) -> MasterKey {
+    let master = Master::new(profile, 2 * number as usize + side as usize);
+    MasterKey::new(profile, &master.key, &master.salt).expect("lengths of the profile")
+}
+
+fn ufrag(number: u64) -> String {
+    format!("peer{number}")
+}
+
+fn viewer_ssrc(number: u64) -> u32 {
+    number as u32
 }
 
 fn address(number: u64) -> SocketAddr {
@@ -235,11 +292,12 @@ fn address(number: u64) -> SocketAddr {
 }
 
 /// A connectivity check as a browser sends it.
-fn check(ufrag: &str) -> Vec<u8> {
+fn check(number: u64) -> Vec<u8> {
+    let username = format!("{}:them", ufrag(number));
     let setters: Vec<Box<dyn Setter>> = vec![
         Box::new(BINDING_REQUEST),
         Box::new(stun::agent::TransactionId::new()),
-        Box::new(Username::new(ATTR_USERNAME, format!("{ufrag}:them"))),
+        Box::new(Username::new(ATTR_USERNAME, username)),
         Box::new(MessageIntegrity::new_short_term_integrity(
             PASSWORD.to_owned(),
         )),
