@@ -7,6 +7,7 @@ use crate::packet::extension::{ExtensionMap, abs_send_time};
 use crate::packet::header::{self, Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Target};
 use crate::pool::Packet;
 use crate::route::train::Train;
+use crate::route::viewer::Passed;
 
 /// A header with every extension that browsers send. More room is made once it is needed: each
 /// layout has its own, and every viewer may ask for one of its own.
@@ -33,6 +34,8 @@ pub(crate) struct Layout {
     /// Payloads that were padded.
     padded: Vec<u8>,
     lowest_index: u64,
+    /// The packets of the burst that this layout sends.
+    passed: Passed,
 }
 
 /// One packet of the burst under this layout.
@@ -59,6 +62,7 @@ impl Layout {
             trains: Vec::with_capacity(packets),
             padded: Vec::with_capacity(packets * SLOT_BYTES),
             lowest_index: u64::MAX,
+            passed: Passed::default(),
         }
     }
 
@@ -69,6 +73,7 @@ impl Layout {
         self.trains.clear();
         self.padded.clear();
         self.lowest_index = u64::MAX;
+        self.passed = Passed::default();
         for (position, packet) in burst.iter().enumerate() {
             self.plan(position, packet, may_pad);
         }
@@ -96,6 +101,7 @@ impl Layout {
             padded_start: None,
         };
         self.lowest_index = self.lowest_index.min(packet.info.index);
+        self.passed.add(&packet.info);
         self.planned.push(entry);
         let extended = self
             .trains
@@ -133,6 +139,11 @@ impl Layout {
     /// The lowest source index of the burst that this layout sends.
     pub(crate) fn lowest_index(&self) -> u64 {
         self.lowest_index
+    }
+
+    /// The packets of the burst that this layout sends, for those who receive all of them.
+    pub(crate) fn passed(&self) -> &Passed {
+        &self.passed
     }
 
     /// The trains of the burst.

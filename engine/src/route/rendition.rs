@@ -14,7 +14,7 @@ use crate::route::plan::{Layout, LayoutKey};
 use crate::route::single::Head;
 use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
-use crate::route::viewer::{MAX_INDEX_GAP, Viewer};
+use crate::route::viewer::{MAX_INDEX_GAP, Passed, Viewer};
 use crate::shard::peer::Peer;
 use crate::transit::TransitTally;
 
@@ -394,7 +394,7 @@ impl Rendition {
             ssrc: viewer.ssrc,
         };
         if head.send(&[packet.payload()], peer, tx, sent).is_some() {
-            viewer.sent(index, timestamp, &packet.info);
+            viewer.sent(&Passed::one(&packet.info));
         }
     }
 

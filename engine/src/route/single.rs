@@ -38,7 +38,7 @@ impl Head<'_> {
             return None;
         };
         tx.commit(destination, len, None);
-        peer.sent(len);
+        peer.sent(1, len);
         sent.packets += 1;
         sent.sends += 1;
         Some(())

@@ -12,7 +12,7 @@ use crate::io::{MAX_STRETCH_BYTES, Tx};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::plan::{Layout, Planned};
 use crate::route::train::Train;
-use crate::route::viewer::Viewer;
+use crate::route::viewer::{Passed, Viewer};
 use crate::shard::peer::Peer;
 use crate::srtp::{self, MAX_TOGETHER, Sealer, ShortTag, SrtpError, Untagged};
 use crate::transit::TransitTally;
@@ -150,10 +150,12 @@ impl<T: Tx> Sweep<'_, T> {
                     let segment = train.sealed_segment_bytes(overhead);
                     self.tx.commit(destination, len, segment);
                     self.sent.train(&train);
+                    peer.sent(train.count as u64, len);
                 }
                 None => self.sent.failed += train.count as u64,
             }
         }
+        viewer.sent(layout.passed());
     }
 
     /// Those packets of the burst that belong to what the viewer receives now, one by one.
@@ -168,19 +170,23 @@ impl<T: Tx> Sweep<'_, T> {
             if !viewer.wants(packet.info.index) {
                 continue;
             }
-            let stretch = self.tx.reserve(planned.plain_len() + peer.overhead());
-            match seal(
-                &planned,
+            let alone = Train::new(place, planned.plain_len());
+            let len = alone.sealed_bytes(peer.overhead());
+            let stretch = self.tx.reserve(len);
+            match fill(
+                &alone,
                 layout,
-                packet,
+                self.burst,
                 viewer,
                 peer,
                 stretch,
                 Sealer::seal,
             ) {
-                Some(len) => {
+                Some(()) => {
                     self.tx.commit(destination, len, None);
                     self.sent.packet(&planned);
+                    peer.sent(1, len);
+                    viewer.sent(&Passed::one(&packet.info));
                 }
                 None => self.sent.failed += 1,
             }
@@ -216,6 +222,9 @@ impl<T: Tx> Sweep<'_, T> {
             for part in train.parts(most.max(1)) {
                 self.train_together(&part, layout, overhead, places, viewers);
             }
+        }
+        for place in places {
+            viewers[*place].sent(self.layouts[layout].passed());
         }
     }
 
@@ -274,8 +283,11 @@ impl<T: Tx> Sweep<'_, T> {
         }
         let segment = train.sealed_segment_bytes(overhead);
         for part in parts {
-            let peer = self.peers.get(viewers[part.place].peer as usize);
-            if let Some((destination, _)) = peer.and_then(Peer::ready) {
+            let Some(peer) = self.peers.get_mut(viewers[part.place].peer as usize) else {
+                continue;
+            };
+            peer.sent(train.count as u64, len);
+            if let Some((destination, _)) = peer.ready() {
                 self.tx.commit_part(destination, part.start, len, segment);
                 self.sent.train(train);
             }
@@ -324,44 +336,31 @@ fn write_tags(
     Some(())
 }
 
-/// What seals a packet, or encrypts it and leaves the tag to be written.
-type Seal = fn(&Sealer, u64, &[u8], &[u8], &mut [u8]) -> Result<usize, SrtpError>;
-
-/// Seals the packets of a train back to back into `out`, which they fill.
+/// Seals the packets of a train back to back into `out`, which they fill. `seal` makes each, or
+/// leaves the tag to be written.
 fn fill(
     train: &Train,
     layout: &mut Layout,
     burst: &[Packet],
-    viewer: &mut Viewer,
+    viewer: &Viewer,
     peer: &mut Peer,
     mut out: &mut [u8],
-    how: Seal,
+    seal: impl Fn(&Sealer, u64, &[u8], &[u8], &mut [u8]) -> Result<usize, SrtpError>,
 ) -> Option<()> {
+    let Peer {
+        sealer,
+        next_transport_cc,
+        ..
+    } = peer;
+    let sealer = sealer.as_ref()?;
     for place in train.first..train.first + train.count {
         let planned = layout.planned(place);
         let packet = &burst[planned.packet];
-        let len = seal(&planned, layout, packet, viewer, peer, out, how)?;
+        let (index, timestamp) = viewer.map(&packet.info);
+        let numbers = (index, timestamp, viewer.ssrc);
+        let (header, payload) = layout.parts(&planned, packet, numbers, next_transport_cc);
+        let len = seal(sealer, index, header, payload, out).ok()?;
         out = &mut out[len..];
     }
     Some(())
-}
-
-/// Seals one packet for one viewer into `out`; the sealed length.
-fn seal(
-    planned: &Planned,
-    layout: &mut Layout,
-    packet: &Packet,
-    viewer: &mut Viewer,
-    peer: &mut Peer,
-    out: &mut [u8],
-    how: Seal,
-) -> Option<usize> {
-    let (index, timestamp) = viewer.map(&packet.info);
-    let numbers = (index, timestamp, viewer.ssrc);
-    let (header, payload) = layout.parts(planned, packet, numbers, &mut peer.next_transport_cc);
-    let sealer = peer.sealer.as_ref()?;
-    let len = how(sealer, index, header, payload, out).ok()?;
-    viewer.sent(index, timestamp, &packet.info);
-    peer.sent(len);
-    Some(len)
 }

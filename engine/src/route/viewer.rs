@@ -35,6 +35,37 @@ pub(crate) struct Viewer {
     pub(crate) awaiting_keyframe: u64,
 }
 
+/// Packets of a source that were passed on to a viewer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Passed {
+    packets: u64,
+    payload_bytes: u64,
+    /// Highest index at the source, and what else is known of that packet.
+    last_index: u64,
+    last_timestamp: u32,
+    last_arrival_us: u64,
+}
+
+impl Passed {
+    /// One packet.
+    pub(crate) fn one(packet: &PacketInfo) -> Self {
+        let mut passed = Self::default();
+        passed.add(packet);
+        passed
+    }
+
+    /// One packet more.
+    pub(crate) fn add(&mut self, packet: &PacketInfo) {
+        if self.packets == 0 || packet.index > self.last_index {
+            self.last_index = packet.index;
+            self.last_timestamp = packet.timestamp;
+            self.last_arrival_us = packet.arrival_us;
+        }
+        self.packets += 1;
+        self.payload_bytes += u64::from(packet.payload_len);
+    }
+}
+
 /// The mapping from a source's numbers to the viewer's.
 #[derive(Debug, Clone, Copy)]
 struct Numbering {
@@ -120,16 +151,18 @@ impl Viewer {
         timestamp.wrapping_add(self.numbering.timestamp_offset)
     }
 
-    /// Notes that a packet went out under these numbers.
-    pub(crate) fn sent(&mut self, index: u64, timestamp: u32, info: &PacketInfo) {
+    /// Notes what went out.
+    pub(crate) fn sent(&mut self, packets: &Passed) {
+        let index = packets.last_index.wrapping_add(self.numbering.index_offset);
         let numbers = &mut self.numbering;
         if numbers.last_index.wrapping_add(1) <= index {
             numbers.last_index = index;
-            numbers.last_timestamp = timestamp;
-            numbers.last_sent_us = Some(info.arrival_us);
+            let offset = numbers.timestamp_offset;
+            numbers.last_timestamp = packets.last_timestamp.wrapping_add(offset);
+            numbers.last_sent_us = Some(packets.last_arrival_us);
         }
-        self.packets += 1;
-        self.payload_bytes += u64::from(info.payload_len);
+        self.packets += packets.packets;
+        self.payload_bytes += packets.payload_bytes;
     }
 
     /// The source's index of a sequence number the viewer asks for, if it belongs to what the
@@ -160,9 +193,8 @@ mod tests {
     }
 
     fn send(viewer: &mut Viewer, info: &PacketInfo) -> (u64, u32) {
-        let (index, timestamp) = viewer.map(info);
-        viewer.sent(index, timestamp, info);
-        (index, timestamp)
+        viewer.sent(&Passed::one(info));
+        viewer.map(info)
     }
 
     #[test]

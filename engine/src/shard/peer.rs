@@ -33,10 +33,10 @@ impl Peer {
         self.destination.zip(self.sealer.as_ref())
     }
 
-    /// Notes that a sealed packet of this length leaves.
-    pub(crate) fn sent(&mut self, len: usize) {
-        self.packets_sent += 1;
-        self.bytes_sent += len as u64;
+    /// Notes that so many sealed packets leave, of so many bytes in all.
+    pub(crate) fn sent(&mut self, packets: u64, bytes: usize) {
+        self.packets_sent += packets;
+        self.bytes_sent += bytes as u64;
     }
 
     /// Bytes that sealing adds to a packet.
