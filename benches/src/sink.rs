@@ -94,6 +94,10 @@ impl Io for SinkIo {
         Ok(())
     }
 
+    fn nap(&mut self, _: u64) -> Result<(), IoError> {
+        self.poll(None)
+    }
+
     fn split(&mut self) -> (&mut SinkRx, &mut SinkTx) {
         (&mut self.rx, &mut self.tx)
     }

@@ -95,6 +95,10 @@ pub const MAX_TRAIN_WAIT_US: u64 = 2_000;
 /// millisecond (the fixtures of the benchmarks have the figures).
 pub const DEFAULT_TRAIN_WAIT_US: u64 = 1_000;
 
+/// How long a shard with an unfinished frame sleeps before it looks whether the rest has come,
+/// instead of being woken by every packet: less than what a frame takes to come in.
+pub const GATHER_NAP_US: u64 = 150;
+
 /// Longest time that a packet of audio may be made to wait for others: one packet time of Opus.
 pub const MAX_AUDIO_TRAIN_WAIT_US: u64 = 20_000;
 

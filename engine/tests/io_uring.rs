@@ -117,6 +117,34 @@ fn a_datagram_is_dated_by_its_arrival_not_by_when_it_is_looked_at() {
 }
 
 #[test]
+fn a_nap_lasts_its_time_whatever_comes_and_finds_all_of_it() {
+    const NAP_US: u64 = 20_000;
+    let mut io = open(UringConfig::new(loopback()));
+    let (client, to) = (client(), io.local_address().unwrap());
+    let sender = std::thread::spawn(move || {
+        for number in 0..5u8 {
+            client.send_to(&[number], to).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let start_us = io.now_us();
+    let mut came = Vec::new();
+    // Twice, should the sender be held up for longer than it naps.
+    while came.len() < 5 {
+        let before_us = io.now_us();
+        io.nap(NAP_US).unwrap();
+        let napped_us = io.now_us() - before_us;
+        assert!(napped_us >= NAP_US, "{napped_us}");
+        io.split()
+            .0
+            .drain(|datagram| came.push(datagram.payload[0]));
+        assert!(io.now_us() < start_us + PATIENCE_US);
+    }
+    assert_eq!(came, [0, 1, 2, 3, 4]);
+    sender.join().unwrap();
+}
+
+#[test]
 fn empty_and_largest_datagrams_come_whole_and_the_receive_goes_on() {
     let mut io = open(UringConfig::new(loopback()));
     let client = client();

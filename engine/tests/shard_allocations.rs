@@ -95,6 +95,10 @@ impl Io for Ready {
         Ok(())
     }
 
+    fn nap(&mut self, _: u64) -> Result<(), IoError> {
+        self.poll(None)
+    }
+
     fn split(&mut self) -> (&mut ReadyRx, &mut CountingTx) {
         (&mut self.rx, &mut self.tx)
     }

@@ -48,6 +48,13 @@ pub trait Io {
     /// Only when the backend itself is broken; network errors are counted, never returned.
     fn poll(&mut self, deadline_us: Option<u64>) -> Result<(), IoError>;
 
+    /// Lets `us` microseconds pass whatever arrives, then collects it: cheaper than to be woken by
+    /// each datagram of what is only of use as a whole. The waker may be heard as late as that.
+    ///
+    /// # Errors
+    /// As [`Io::poll`].
+    fn nap(&mut self, us: u64) -> Result<(), IoError>;
+
     /// Both halves at once, so that a reply can be staged while a datagram is borrowed.
     fn split(&mut self) -> (&mut Self::Rx, &mut Self::Tx);
 }

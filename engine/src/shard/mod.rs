@@ -22,7 +22,7 @@ use crate::counters::DropReason;
 use crate::event::Event;
 use crate::forwarding::Forwarding;
 use crate::io::{Io, IoError, Rx, Tx};
-use crate::limits::{COMMANDS_PER_TURN, TICK_US};
+use crate::limits::{COMMANDS_PER_TURN, GATHER_NAP_US, TICK_US};
 use crate::shard::core::Core;
 use crate::shard::links::{Links, Message};
 
@@ -69,7 +69,10 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// When the network backend is broken.
     pub fn turn(&mut self) -> Result<Flow, IoError> {
-        self.io.poll(self.deadline())?;
+        match self.nap_us() {
+            Some(us) => self.io.nap(us)?,
+            None => self.io.poll(self.deadline())?,
+        }
         let now_us = self.io.now_us();
         self.core.now_us = now_us;
         let core = &mut self.core;
@@ -103,6 +106,14 @@ impl<I: Io> Shard<I> {
         self.turns += 1;
         core.links.counters.turns.set(self.turns);
         Ok(flow)
+    }
+
+    /// How long to sleep whatever comes: only while nothing is to be done but to wait for the rest
+    /// of a frame.
+    fn nap_us(&self) -> Option<u64> {
+        let due_us = self.core.next_burst_us()?;
+        let left_us = due_us.saturating_sub(self.io.now_us()).min(GATHER_NAP_US);
+        (left_us > 0 && !self.core.has_work_waiting()).then_some(left_us)
     }
 
     fn deadline(&self) -> Option<u64> {

@@ -214,6 +214,11 @@ impl Io for SimIo {
         Ok(())
     }
 
+    /// As [`Io::poll`]: the test lets time pass.
+    fn nap(&mut self, _us: u64) -> Result<(), IoError> {
+        self.poll(None)
+    }
+
     fn split(&mut self) -> (&mut SimRx, &mut SimTx) {
         (&mut self.rx, &mut self.tx)
     }

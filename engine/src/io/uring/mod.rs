@@ -39,6 +39,9 @@ pub use waker::Waker;
 
 use waker::WakeState;
 
+/// More completions than there can be: waiting for so many ends with the time alone.
+const NEVER_SO_MANY: usize = 1 << 16;
+
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -198,6 +201,16 @@ impl UringIo {
         }
     }
 
+    /// Ends a poll: what was collected is dated, and the rings are looked at next.
+    fn collected(&mut self) -> Result<(), IoError> {
+        self.collect()?;
+        if !self.rx.is_empty() {
+            self.rx.read_clocks(self.now_us());
+        }
+        self.wakes += u64::from(self.wake.look());
+        Ok(())
+    }
+
     /// Lets the kernel do what it has put off, without waiting.
     fn visit(&mut self) -> Result<(), IoError> {
         if self.tx.ring().has_deferred() || self.tx.ring().has_queued() {
@@ -241,11 +254,15 @@ impl Io for UringIo {
         if self.rx.is_empty() {
             self.wait(deadline_us)?;
         }
-        if !self.rx.is_empty() {
-            self.rx.read_clocks(self.now_us());
-        }
-        self.wakes += u64::from(self.wake.look());
-        Ok(())
+        self.collected()
+    }
+
+    fn nap(&mut self, us: u64) -> Result<(), IoError> {
+        self.tx.check()?;
+        self.tx.rearm();
+        self.tx
+            .enter(NEVER_SO_MANY, Some(Duration::from_micros(us)))?;
+        self.collected()
     }
 
     fn split(&mut self) -> (&mut UringRx, &mut UringTx) {
