@@ -143,8 +143,8 @@ impl Tx for SinkTx {
         0
     }
 
-    fn segmentation(&self) -> bool {
-        true
+    fn least_train(&self) -> Option<usize> {
+        Some(2)
     }
 
     fn flush(&mut self) {

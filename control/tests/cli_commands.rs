@@ -409,6 +409,7 @@ fn the_doctor_reports_on_every_part_of_the_machine() {
         [
             "kernel",
             "io_uring",
+            "sending",
             "net.core.rmem_max",
             "net.core.wmem_max",
             "open files",

@@ -139,8 +139,8 @@ impl Tx for CountingTx {
         0
     }
 
-    fn segmentation(&self) -> bool {
-        true
+    fn least_train(&self) -> Option<usize> {
+        Some(2)
     }
 
     fn flush(&mut self) {}

@@ -6,6 +6,7 @@ mod common;
 use common::World;
 use common::media::Publisher;
 use common::viewing::{Viewer, assert_in_sequence, ids};
+use fanmill_engine::ids::ShardId;
 use fanmill_engine::limits::DEFAULT_TRAIN_WAIT_US;
 use fanmill_engine::srtp::Profile;
 
@@ -113,6 +114,32 @@ fn two_frames_that_meet_leave_in_order_and_none_is_held_back() {
     let video = viewers[0].take_video();
     assert_in_sequence(&video);
     assert_eq!(ids(&video), publisher.video.made_ids()[3..]);
+}
+
+#[test]
+fn where_short_trains_do_not_pay_none_are_formed() {
+    let (mut world, mut publisher, mut viewers) = broadcast(1);
+    let socket = world.sim.socket(ShardId(0)).unwrap();
+    socket.set_least_train(Some(4));
+    let before = sends(&mut world, 0);
+    publisher.send_frame(false, 3);
+    assert_eq!(sends(&mut world, 0) - before, 3);
+    publisher.send_frame(false, 4);
+    assert_eq!(sends(&mut world, 0) - before, 4);
+    assert_in_sequence(&viewers[0].take_video());
+}
+
+#[test]
+fn where_there_are_no_trains_nothing_waits_and_nothing_is_padded() {
+    let (mut world, mut publisher, mut viewers) = broadcast(1);
+    world.sim.socket(ShardId(0)).unwrap().set_least_train(None);
+    for packet in frame_of(&mut publisher, &[1099, 1100, 1098]) {
+        publisher.peer.send_rtp(&packet);
+        world.settle();
+        let video = viewers[0].take_video();
+        assert_eq!(video.len(), 1);
+        assert!(!video[0].header.padding);
+    }
 }
 
 /// The next frame, whose packets are of these sizes.

@@ -221,6 +221,11 @@ fn server_info(broadcast: &Broadcast, started: Instant) -> Value {
             "receive_buffer_bytes": grants.receive_buffer.granted_bytes,
             "send_buffer_bytes": grants.send_buffer.granted_bytes,
             "features": features,
+            "send_ns": grants.send_costs.as_ref().map(|costs| json!({
+                "single": costs.single_ns,
+                "trains": costs.trains_ns,
+                "least_train": costs.least_train(),
+            })),
             "counters": shard_counts(broadcast, report.shard),
         })
     });

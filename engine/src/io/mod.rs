@@ -96,8 +96,9 @@ pub trait Tx {
     /// Datagrams that the network did not take, for want of room or any other reason, so far.
     fn untaken(&self) -> u64;
 
-    /// Whether trains are cut up by the kernel or the device, so that it pays to form them.
-    fn segmentation(&self) -> bool;
+    /// Fewest packets that are cheaper to send as a train; `None` when trains are not cut up by the
+    /// kernel or the device, so that it does not pay to form any.
+    fn least_train(&self) -> Option<usize>;
 
     /// Sends all that was committed, and returns when the buffer may be reused.
     fn flush(&mut self);

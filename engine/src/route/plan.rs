@@ -31,6 +31,8 @@ pub(crate) struct Layout {
     headers: Vec<u8>,
     planned: Vec<Planned>,
     trains: Vec<Train>,
+    /// Room for the trains while some are broken up.
+    spare: Vec<Train>,
     /// Payloads that were padded.
     padded: Vec<u8>,
     lowest_index: u64,
@@ -60,14 +62,16 @@ impl Layout {
             headers: Vec::with_capacity(packets * TYPICAL_HEADER_BYTES + MAX_TEMPLATE_BYTES),
             planned: Vec::with_capacity(packets),
             trains: Vec::with_capacity(packets),
+            spare: Vec::with_capacity(packets),
             padded: Vec::with_capacity(packets * SLOT_BYTES),
             lowest_index: u64::MAX,
             passed: Passed::default(),
         }
     }
 
-    /// Builds the headers of a burst and groups it; with `may_pad`, equalising sizes.
-    pub(crate) fn prepare(&mut self, burst: &[Packet], may_pad: bool) {
+    /// Builds the headers of a burst and groups it, in trains of at least `least` packets; with
+    /// `may_pad`, equalising sizes.
+    pub(crate) fn prepare(&mut self, burst: &[Packet], may_pad: bool, least: usize) {
         self.headers.clear();
         self.planned.clear();
         self.trains.clear();
@@ -77,6 +81,7 @@ impl Layout {
         for (position, packet) in burst.iter().enumerate() {
             self.plan(position, packet, may_pad);
         }
+        self.break_up(least);
         for train in 0..self.trains.len() {
             self.pad(train, burst);
         }
@@ -110,6 +115,26 @@ impl Layout {
         if !extended {
             self.trains
                 .push(Train::new(self.planned.len() - 1, plain_len));
+        }
+    }
+
+    /// Makes single packets of trains of fewer than `least`.
+    fn break_up(&mut self, least: usize) {
+        let too_short = |train: &Train| train.count > 1 && train.count < least;
+        if !self.trains.iter().any(too_short) {
+            return;
+        }
+        std::mem::swap(&mut self.trains, &mut self.spare);
+        self.trains.clear();
+        for train in self.spare.drain(..) {
+            if too_short(&train) {
+                let packets = train.first..train.first + train.count;
+                let planned = &self.planned;
+                let singles = packets.map(|at| Train::new(at, planned[at].plain_len));
+                self.trains.extend(singles);
+            } else {
+                self.trains.push(train);
+            }
         }
     }
 

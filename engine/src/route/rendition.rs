@@ -311,10 +311,10 @@ impl Rendition {
         if self.waiting > self.shed {
             self.start_waiting(peers, tx, &mut sent);
         }
-        let segmentation = tx.segmentation();
+        let least_train = tx.least_train();
         for layout in self.layouts.iter_mut().filter(|layout| layout.users > 0) {
-            let may_pad = segmentation && layout.key.may_pad();
-            layout.prepare(&self.burst, may_pad);
+            let may_pad = least_train.is_some() && layout.key.may_pad();
+            layout.prepare(&self.burst, may_pad, least_train.unwrap_or(usize::MAX));
         }
         let mut sweep = Sweep {
             burst: &self.burst,

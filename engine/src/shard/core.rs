@@ -192,10 +192,12 @@ impl Core {
     /// Sends every burst that is due: first to the other shards, which then work at the same time
     /// as this one, and audio before video, which takes longer.
     pub(crate) fn fan_out<T: Tx>(&mut self, tx: &mut T) {
+        // Without trains there is nothing to wait for.
+        let waits = tx.least_train().is_some();
         let due = |core: &Self, position: usize| {
             let place = core.pending[position];
             let rendition = core.renditions.get(place)?;
-            let due = rendition.has_burst() && rendition.due_us() <= core.now_us;
+            let due = rendition.has_burst() && (rendition.due_us() <= core.now_us || !waits);
             due.then_some((place, rendition.spec.video))
         };
         for position in 0..self.pending.len() {

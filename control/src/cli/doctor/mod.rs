@@ -124,7 +124,9 @@ fn examine(config: &Config) -> Report {
         checks::kernel(&machine::kernel_release()),
         uring::check(&probed),
     ];
-    checks.extend(checks::machine(config, probed.ok().as_ref()));
+    let grants = probed.as_ref().ok();
+    checks.extend(grants.map(|grants| uring::sending(grants.send_costs.as_ref())));
+    checks.extend(checks::machine(config, grants));
     checks.extend(checks::addresses(config));
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     Report { ok, checks }

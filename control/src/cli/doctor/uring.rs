@@ -1,11 +1,12 @@
 //! What the data plane gets of this machine, found out by opening its socket and ring as a shard
 //! does.
 
-use fanmill_engine::io::uring::{Grants, StartError};
+use fanmill_engine::io::uring::{Grants, SendCosts, StartError};
 
 use super::{Check, machine};
 
 const NAME: &str = "io_uring";
+const SENDING: &str = "sending";
 
 const UNBLOCK: &str = "docker run --security-opt seccomp=unconfined, or a seccomp profile that \
                        allows io_uring_setup, io_uring_enter and io_uring_register";
@@ -34,6 +35,38 @@ fn granted(features: &[(&'static str, bool)]) -> Check {
     }
     let found = format!("without {}: each packet costs more", absent.join(", "));
     Check::warn(NAME, found, "upgrade the kernel to 6.1 or later")
+}
+
+/// What sending was measured to cost, which decides how packets leave.
+pub(super) fn sending(costs: Option<&SendCosts>) -> Check {
+    let Some(costs) = costs else {
+        return Check::warn(
+            SENDING,
+            "could not be measured: nothing can be sent to this machine's own address",
+            "let the firewall pass UDP from and to the address of --udp-ip",
+        );
+    };
+    let us = |ns: &u64| format!("{:.2}", *ns as f64 / 1000.0);
+    let single = format!("{} us a packet", us(&costs.single_ns));
+    let lengths: Vec<_> = costs.trains_ns.iter().map(|(n, _)| n.to_string()).collect();
+    let trains: Vec<_> = costs.trains_ns.iter().map(|(_, ns)| us(ns)).collect();
+    let trains = format!("in trains of {}: {}", lengths.join(", "), trains.join(", "));
+    match costs.least_train() {
+        Some(least) => Check::ok(
+            SENDING,
+            format!("{single}; {trains}; trains from {least} on"),
+        ),
+        None if costs.trains_ns.is_empty() => Check::warn(
+            SENDING,
+            format!("{single}; no trains (UDP_SEGMENT), which would cost a tenth"),
+            "upgrade the kernel",
+        ),
+        None => Check::warn(
+            SENDING,
+            format!("{single}; {trains}: trains do not pay here, none are sent"),
+            "run this again when the machine is idle",
+        ),
+    }
 }
 
 fn refused(error: &StartError, sysctl: Option<&str>, seccomp: bool) -> Check {
@@ -100,6 +133,23 @@ mod tests {
         assert!(cause(missing(), None, false).contains("CONFIG_IO_URING"));
         assert!(cause(memory, None, false).contains("memlock"));
         assert!(cause(other, None, false).contains("SELinux"));
+    }
+
+    #[test]
+    fn what_sending_costs_is_told_with_what_follows_from_it() {
+        let costs = |trains_ns: &[(usize, u64)]| SendCosts {
+            single_ns: 2_900,
+            trains_ns: trains_ns.to_vec(),
+        };
+        let check = sending(Some(&costs(&[(2, 1_500), (4, 800)])));
+        assert_eq!(check.status, Status::Ok);
+        assert_eq!(
+            check.found,
+            "2.90 us a packet; in trains of 2, 4: 1.50, 0.80; trains from 2 on"
+        );
+        for costs in [Some(costs(&[])), Some(costs(&[(2, 3_000)])), None] {
+            assert_eq!(sending(costs.as_ref()).status, Status::Warn);
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl SimNetwork {
                 binding,
                 stretch: Vec::new(),
                 committed: Vec::new(),
+                least_train: Some(2),
                 datagram_cost_ns: 0,
                 busy_until_us: 0,
                 spent_ns: 0,
@@ -183,6 +184,11 @@ impl SimIo {
         self.tx.datagram_cost_ns = cost_ns;
     }
 
+    /// From how many packets on trains are worth forming; 2 unless told, `None`: never.
+    pub fn set_least_train(&mut self, packets: Option<usize>) {
+        self.tx.least_train = packets;
+    }
+
     /// Until when its owner is at work on what it sent; not after the network's time: it is idle.
     pub fn busy_until_us(&self) -> u64 {
         self.tx.now_us()
@@ -298,6 +304,7 @@ pub struct SimTx {
     binding: Arc<Binding>,
     stretch: Vec<u8>,
     committed: Vec<(SocketAddr, Vec<u8>)>,
+    least_train: Option<usize>,
     datagram_cost_ns: u64,
     busy_until_us: u64,
     /// Less than a microsecond.
@@ -356,8 +363,8 @@ impl Tx for SimTx {
         0
     }
 
-    fn segmentation(&self) -> bool {
-        true
+    fn least_train(&self) -> Option<usize> {
+        self.least_train
     }
 
     fn flush(&mut self) {

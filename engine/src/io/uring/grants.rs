@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 pub use crate::sys::ring::RingSetup;
 pub use crate::sys::socket::BufferGrant;
 
+use super::costs::SendCosts;
+
 /// What an open [`super::UringIo`] got of what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
@@ -30,6 +32,8 @@ pub struct Grants {
     pub timestamps: bool,
     /// `IP_PMTUDISC_PROBE`: datagrams leave unfragmented.
     pub dont_fragment: bool,
+    /// What sending was measured to cost; `None` if it was not, or could not be.
+    pub send_costs: Option<SendCosts>,
 }
 
 impl Grants {

@@ -6,6 +6,7 @@
 //! opened and used by the shard's own thread, allocates nothing after that, and never looks into
 //! a payload.
 
+mod costs;
 mod counters;
 mod error;
 mod grants;
@@ -30,6 +31,7 @@ use crate::sys::{affinity, gro, gso, kernel, socket, timestamp};
 
 use super::{Io, IoError};
 
+pub use costs::SendCosts;
 pub use counters::{Counters, ReceiveCounters, SendCounters, SendErrors};
 pub use error::StartError;
 pub use grants::{BufferGrant, Grants, RingSetup};
@@ -58,6 +60,8 @@ pub struct UringConfig {
     pub receive_slots: u16,
     /// Whether to ask for coalesced datagrams (`UDP_GRO`).
     pub gro: bool,
+    /// Whether to measure what sending costs, which takes some milliseconds.
+    pub measure_costs: bool,
 }
 
 impl UringConfig {
@@ -71,6 +75,7 @@ impl UringConfig {
             send_buffer_bytes: 16 << 20,
             receive_slots: 256,
             gro: true,
+            measure_costs: true,
         }
     }
 }
@@ -113,7 +118,7 @@ impl UringIo {
         } else {
             Family::V4
         };
-        let grants = Grants {
+        let mut grants = Grants {
             kernel_release: kernel::release(),
             local_address,
             dual_stack: family == Family::V6 && address.ip().is_unspecified(),
@@ -125,6 +130,7 @@ impl UringIo {
             gro: config.gro && gro::enable(&socket).is_ok(),
             timestamps: timestamp::enable(&socket).is_ok(),
             dont_fragment: socket::dont_fragment(&socket, address).is_ok(),
+            send_costs: None,
         };
         let tx = UringTx::new(ring, table, family, grants.gso, buffers.count());
         let mut io = Self {
@@ -135,6 +141,12 @@ impl UringIo {
             wakes: 0,
         };
         io.start()?;
+        if config.measure_costs {
+            grants.send_costs = costs::measure(&mut io.tx, local_address).ok();
+        }
+        if let Some(costs) = &grants.send_costs {
+            io.tx.heed(costs);
+        }
         Ok((io, grants))
     }
 

@@ -97,3 +97,29 @@ fn a_broken_ring_says_so_for_good_and_sends_nothing() {
         .drain(|datagram| panic!("nothing can have come: {datagram:?}"));
     assert_eq!(io.counters().send.sends, 0);
 }
+
+#[test]
+fn what_sending_costs_is_measured_and_heeded() {
+    let (mut io, grants) = UringIo::open(UringConfig::new(loopback())).unwrap();
+    let costs = grants.send_costs.unwrap();
+    assert!(costs.single_ns > 0);
+    assert_eq!(costs.trains_ns.len(), 4);
+    assert_eq!(
+        io.counters().send,
+        SendCounters::default(),
+        "it is nobody's"
+    );
+    assert_eq!(io.split().1.least_train(), costs.least_train());
+    let costs = |trains_ns: &[(usize, u64)]| SendCosts {
+        single_ns: 1000,
+        trains_ns: trains_ns.to_vec(),
+    };
+    io.tx.heed(&costs(&[(2, 950), (4, 300)]));
+    assert_eq!(io.split().1.least_train(), Some(4));
+    io.tx.heed(&costs(&[(2, 1000), (4, 1200)]));
+    assert_eq!(io.split().1.least_train(), None);
+    let client = UdpSocket::bind(loopback()).unwrap();
+    let sent = commit_train(&mut io, client.local_addr().unwrap(), 2500, 1000);
+    io.split().1.flush();
+    assert_eq!(receive(&client, 3), sent);
+}

@@ -13,6 +13,7 @@ use crate::sys::ring::{Event, Ring};
 use crate::sys::send_table::SendTable;
 use crate::sys::sockaddr::{Family, SockAddr};
 
+use super::costs::SendCosts;
 use super::counters::SendCounters;
 
 /// Most sends of one flush.
@@ -83,6 +84,7 @@ pub struct UringTx {
     used: usize,
     /// Whether trains are sent as such.
     gso: bool,
+    least_train: usize,
     /// Errno that broke the ring. A broken ring is never entered again: requests that were not
     /// submitted still lead to the table, which is by then rewritten.
     pub(super) broken: Option<i32>,
@@ -118,6 +120,7 @@ impl UringTx {
             reserved: 0,
             used: 0,
             gso,
+            least_train: 2,
             broken: None,
             reaped,
             counters: SendCounters::default(),
@@ -128,6 +131,16 @@ impl UringTx {
     /// Whether trains are sent as such: the kernel knows `UDP_SEGMENT` and no device refused it.
     pub fn gso(&self) -> bool {
         self.gso
+    }
+
+    /// Takes over what was measured: how long trains must be, or that none is worth it. What was
+    /// sent for that was nobody's.
+    pub(super) fn heed(&mut self, costs: &SendCosts) {
+        self.counters = SendCounters::default();
+        match costs.least_train() {
+            Some(packets) => self.least_train = packets,
+            None => self.gso = false,
+        }
     }
 
     /// Refuses to go on with a broken ring.
@@ -359,8 +372,8 @@ impl Tx for UringTx {
         self.counters.errors.total()
     }
 
-    fn segmentation(&self) -> bool {
-        self.gso
+    fn least_train(&self) -> Option<usize> {
+        self.gso.then_some(self.least_train)
     }
 
     fn flush(&mut self) {
