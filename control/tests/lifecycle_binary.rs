@@ -8,6 +8,7 @@ use std::net::UdpSocket;
 use std::process::Stdio;
 use std::time::Duration;
 
+use common::media::audio;
 use common::offer::{Kind, Offer};
 use common::peer::Peer;
 use common::server::SDP;
@@ -70,6 +71,17 @@ async fn sigterm_says_goodbye_to_every_peer_and_ends_the_program() {
     let mut program = Program::start().await;
     let publisher = program.join("/whip/stage", Kind::Publish).await;
     let mut viewer = program.join("/whep/stage", Kind::View).await;
+    // Only who has keys on its shard can be told goodbye.
+    let mut number = 0;
+    loop {
+        tokio::select! {
+            _ = viewer.recv_rtp() => break,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {
+                publisher.send_rtp(&audio(number)).await;
+                number += 1;
+            }
+        }
+    }
     // A connection that never asks for anything must not hold up the end.
     let address = program.url.trim_start_matches("http://");
     let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
