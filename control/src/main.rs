@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use fanmill_control::cli::{Cli, Command, ctl, doctor, serve};
+use fanmill_control::cli::{Cli, Command, bench, ctl, doctor, serve};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command() {
+        Command::Bench(args) => match bench::run(args)? {},
         Command::Serve(args) => serve::run(args)?,
         Command::Ctl(args) => ctl::run(args)?,
         Command::Doctor(args) => return Ok(doctor::run(args)?),

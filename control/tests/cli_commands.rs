@@ -461,3 +461,22 @@ fn the_help_of_each_command_has_examples() {
         assert!(help.contains("Examples:\n  fanmill"), "{help}");
     }
 }
+
+#[test]
+fn bench_becomes_the_load_generator_beside_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("fanmill");
+    std::fs::copy(env!("CARGO_BIN_EXE_fanmill"), &program).unwrap();
+    let bench = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("bench").args(args).output().unwrap()
+    };
+    let missing = stderr_of_failure(&bench(&["--floor"]), 1);
+    assert!(missing.contains("cargo build"), "{missing}");
+    let generator = dir.path().join("fanmill-bench");
+    std::fs::write(&generator, "#!/bin/sh\necho \"$@\"\n").unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&generator, executable).unwrap();
+    let told = stdout(&bench(&["--help", "--viewers", "5", "-q"]));
+    assert_eq!(told, "--help --viewers 5 -q\n");
+}

@@ -1,8 +1,9 @@
-//! The command line: `fanmill serve`, `fanmill ctl`, `fanmill doctor`.
+//! The command line: `fanmill serve`, `fanmill ctl`, `fanmill doctor`, `fanmill bench`.
 //!
 //! Called by `main` alone. Each command is a module with a `run`; what they print for people goes
 //! through the module `table`, what they print for programs is JSON.
 
+pub mod bench;
 pub mod ctl;
 pub mod doctor;
 pub mod serve;
@@ -22,6 +23,7 @@ Examples:
   fanmill serve --http 0.0.0.0:8080 --udp-ip 0.0.0.0 --public-ip 203.0.113.7
                                                 serve from behind NAT or in a container
   fanmill doctor                                what this machine grants, and what to change
+  fanmill bench                                 what this machine can carry, in a minute
   fanmill ctl streams                           what the running server is doing
   fanmill ctl log.set '{\"filter\": \"debug\"}'     call any admin method";
 
@@ -53,6 +55,9 @@ pub enum Command {
     Ctl(ctl::CtlArgs),
     /// Check this machine: OK, WARN or FAIL for each thing the server needs, with the cure
     Doctor(doctor::DoctorArgs),
+    /// Measure: what this machine can carry, or what any WHIP and WHEP server does
+    #[command(disable_help_flag = true)]
+    Bench(bench::BenchArgs),
 }
 
 /// The configuration's flags and the file below them.
