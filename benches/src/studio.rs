@@ -166,6 +166,7 @@ impl Studio {
         let payload = OutgoingPayload {
             payload_type: PAYLOAD_TYPE,
             rtx_payload_type: Some(97),
+            nack: true,
         };
         self.engine
             .attach(track, RENDITION, vec![Some(payload)])

@@ -119,7 +119,7 @@ pub struct OutgoingTrackSpec {
     /// The SSRC we send under. Never one the peer was sent before.
     pub ssrc: u32,
     /// The SSRC we retransmit under (RFC 4588), as new as the other; 0: packets are resent as they
-    /// were.
+    /// were, if at all.
     pub rtx_ssrc: u32,
     /// Header extension ids the peer understands.
     pub extensions: ExtensionMap,
@@ -134,8 +134,19 @@ pub struct OutgoingTrackSpec {
 pub struct OutgoingPayload {
     /// For the media itself.
     pub payload_type: u8,
-    /// For retransmissions; without it packets are resent as they were.
+    /// For retransmissions (RFC 4588).
     pub rtx_payload_type: Option<u8>,
+    /// The viewer may ask for what it lost (RFC 4585 6.2.1). Without a payload type for
+    /// retransmissions it is resent what it asks for as it was the first time, to the last byte,
+    /// which then can bear nothing that is new each time.
+    pub nack: bool,
+}
+
+impl OutgoingPayload {
+    /// Whether packets may have to be resent as they were.
+    pub(crate) fn resent_as_was(&self) -> bool {
+        self.nack && self.rtx_payload_type.is_none()
+    }
 }
 
 /// A rendition as every shard that serves it knows it.

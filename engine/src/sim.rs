@@ -27,15 +27,11 @@ pub struct SimEngine {
 }
 
 impl SimEngine {
-    /// An engine with one shard at each address, which forwards by default but with this `seed`.
+    /// An engine with one shard at each address.
     ///
     /// # Panics
     /// When an address is taken, or there are more than [`MAX_SHARDS`](crate::limits::MAX_SHARDS).
-    pub fn new(network: &SimNetwork, addresses: &[SocketAddr], seed: u64) -> Self {
-        let forwarding = Forwarding {
-            seed,
-            ..Forwarding::default()
-        };
+    pub fn new(network: &SimNetwork, addresses: &[SocketAddr], forwarding: Forwarding) -> Self {
         let sockets = addresses.iter().map(|address| network.socket(*address));
         let (engine, events, shards) = Engine::assemble(sockets.collect(), forwarding);
         Self {

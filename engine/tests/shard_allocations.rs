@@ -266,6 +266,7 @@ impl Bench {
                 vec![Some(OutgoingPayload {
                     payload_type: 45,
                     rtx_payload_type: Some(46),
+                    nack: true,
                 })]
             } else {
                 audio_payloads()

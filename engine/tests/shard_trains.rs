@@ -5,10 +5,14 @@ mod common;
 
 use common::World;
 use common::media::Publisher;
-use common::viewing::{Viewer, assert_in_sequence, ids};
+use common::viewing::{Viewer, assert_in_sequence, audio_payloads, id, ids};
+use fanmill_engine::Forwarding;
 use fanmill_engine::ids::ShardId;
 use fanmill_engine::limits::DEFAULT_TRAIN_WAIT_US;
 use fanmill_engine::srtp::Profile;
+use rtcp::transport_feedbacks::transport_layer_nack::{
+    TransportLayerNack, nack_pairs_from_sequence_numbers,
+};
 
 const PROFILE: Profile = Profile::AeadAes128Gcm;
 
@@ -140,6 +144,51 @@ fn where_there_are_no_trains_nothing_waits_and_nothing_is_padded() {
         assert_eq!(video.len(), 1);
         assert!(!video[0].header.padding);
     }
+}
+
+#[test]
+fn audio_that_may_wait_leaves_in_pairs_made_equal() {
+    let forwarding = Forwarding {
+        audio_train_wait_us: 20_000,
+        ..Forwarding::default()
+    };
+    let mut world = World::forwarding(1, forwarding);
+    let mut publisher = world.publish(0, PROFILE);
+    let mut viewer = world.viewer(0, PROFILE);
+    let mut payloads = audio_payloads();
+    payloads.iter_mut().flatten().for_each(|p| p.nack = false);
+    let audio = publisher.audio.rendition;
+    world
+        .engine()
+        .attach(viewer.audio.id, audio, payloads)
+        .unwrap();
+    let before = sends(&mut world, 0);
+    for bytes in [80, 83, 81, 80] {
+        publisher.audio.payload_len = bytes;
+        publisher.send_audio();
+        world.run_ms(15);
+    }
+    world.run_ms(20);
+    assert_eq!(sends(&mut world, 0) - before, 2);
+    let audio = viewer.take_audio();
+    let sizes: Vec<_> = audio.iter().map(|packet| packet.payload.len()).collect();
+    assert_eq!(sizes, [80, 83, 81, 80]);
+    let padded: Vec<_> = audio.iter().map(|packet| packet.header.padding).collect();
+    assert_eq!(padded, [true, false, false, false]);
+    assert!(
+        audio[0].number(id::TRANSPORT_CC).is_some(),
+        "it is never resent"
+    );
+    // Who did not negotiate to ask again is not answered.
+    let (ssrc, number) = (viewer.audio.ssrc, audio[0].header.sequence_number);
+    viewer.peer.send_rtcp(TransportLayerNack {
+        sender_ssrc: 1,
+        media_ssrc: ssrc,
+        nacks: nack_pairs_from_sequence_numbers(&[number]),
+    });
+    world.run_ms(1100);
+    assert_eq!(viewer.take_audio().len(), 0);
+    assert_eq!(viewer.audio.counters.retransmissions_refused.get(), 1);
 }
 
 /// The next frame, whose packets are of these sizes.

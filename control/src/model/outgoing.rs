@@ -248,6 +248,7 @@ impl OutgoingTrack {
             Some(OutgoingPayload {
                 payload_type: codec.payload_type,
                 rtx_payload_type: codec.rtx_payload_type,
+                nack: codec.feedback.nack,
             })
         };
         published.iter().map(matching).collect()

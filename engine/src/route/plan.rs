@@ -1,7 +1,7 @@
 //! What viewers that negotiated alike share of a burst: the outgoing headers, built once, and how
 //! the packets are grouped into trains. A viewer then only patches its own numbers in.
 
-use crate::command::PayloadMap;
+use crate::command::{OutgoingPayload, PayloadMap};
 use crate::limits::SLOT_BYTES;
 use crate::packet::extension::{ExtensionMap, abs_send_time};
 use crate::packet::header::{self, Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Target};
@@ -221,13 +221,18 @@ impl Planned {
 }
 
 impl LayoutKey {
-    /// Whether packets may be padded under this layout. Without RTX a packet is resent as it was
-    /// first sent, which must not depend on the burst it was in.
+    /// Whether packets may be padded under this layout. One that may be resent as it was first sent
+    /// must not depend on the burst it was in.
     pub(crate) fn may_pad(&self) -> bool {
-        self.payloads
-            .iter()
-            .flatten()
-            .all(|payload| payload.rtx_payload_type.is_some())
+        let mut payloads = self.payloads.iter().flatten();
+        !payloads.any(OutgoingPayload::resent_as_was)
+    }
+
+    /// Whether a packet of the codec at this position of the list is sent again if asked for.
+    pub(crate) fn resends(&self, codec: u8) -> bool {
+        let payload = self.payloads.get(usize::from(codec));
+        let payload = payload.and_then(Option::as_ref);
+        payload.is_some_and(|payload| payload.nack || payload.rtx_payload_type.is_some())
     }
 
     /// Whether viewers of this layout can decode the codec at this position of the list.

@@ -398,6 +398,14 @@ impl Rendition {
         }
     }
 
+    /// The packet with this index, if it is still kept and the viewer at that place may have it
+    /// again.
+    pub(crate) fn kept_for(&self, place: usize, index: u64) -> Option<Packet> {
+        let packet = self.store.get(index)?;
+        let key = self.layout_key(&self.viewers[place]);
+        key.resends(packet.info.codec).then(|| packet.clone())
+    }
+
     /// Sends a packet again: as RFC 4588 has it, under this SSRC and its next index, or, to a
     /// viewer who did not negotiate that, as it was the first time, to the last byte.
     pub(crate) fn resend<T: Tx>(

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use crate::command::{
-    Command, IceCredentials, IncomingTrackSpec, OutgoingTrackSpec, PayloadMap, RenditionSpec,
-    SrtpKeys, TransportSpec,
+    Command, IceCredentials, IncomingTrackSpec, OutgoingPayload, OutgoingTrackSpec, PayloadMap,
+    RenditionSpec, SrtpKeys, TransportSpec,
 };
 use crate::counters::DropReason;
 use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
@@ -323,13 +323,9 @@ impl Core {
             payloads.for_each(|payload| payload.rtx_payload_type = None);
         }
         let mut extensions = outgoing.spec.extensions;
-        // Without RTX a packet is resent as it was, to the last byte: it can bear no number that
-        // is new each time.
-        if payloads
-            .iter()
-            .flatten()
-            .any(|payload| payload.rtx_payload_type.is_none())
-        {
+        // What is resent as it was, to the last byte, can bear no number that is new each time.
+        let mut sent = payloads.iter().flatten();
+        if sent.any(OutgoingPayload::resent_as_was) {
             extensions.remove(Extension::TransportWideCc);
         }
         let key = LayoutKey {

@@ -184,7 +184,7 @@ impl Core {
         };
         for sequence_number in sequence_numbers {
             let index = rendition.viewers[place].source_index(sequence_number);
-            let packet = index.and_then(|index| rendition.store.get(index)).cloned();
+            let packet = index.and_then(|index| rendition.kept_for(place, index));
             let Some(packet) = packet else {
                 outgoing.retransmissions_refused += 1;
                 continue;

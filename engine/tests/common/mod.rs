@@ -17,7 +17,7 @@ use fanmill_engine::ids::{ShardId, TransportId};
 use fanmill_engine::io::sim::SimNetwork;
 use fanmill_engine::sim::SimEngine;
 use fanmill_engine::srtp::Profile;
-use fanmill_engine::{Engine, srtp::MasterKey};
+use fanmill_engine::{Engine, Forwarding, srtp::MasterKey};
 
 use peer::Peer;
 
@@ -35,11 +35,20 @@ pub struct World {
 
 impl World {
     pub fn new(shards: u16, seed: u64) -> Self {
-        let network = SimNetwork::new(seed);
+        let forwarding = Forwarding {
+            seed,
+            ..Forwarding::default()
+        };
+        Self::forwarding(shards, forwarding)
+    }
+
+    /// An engine that forwards like this.
+    pub fn forwarding(shards: u16, forwarding: Forwarding) -> Self {
+        let network = SimNetwork::new(forwarding.seed);
         let addresses: Vec<_> = (0..shards)
             .map(|shard| SocketAddr::from(([10, 0, 0, 1], 5000 + shard)))
             .collect();
-        let sim = SimEngine::new(&network, &addresses, seed);
+        let sim = SimEngine::new(&network, &addresses, forwarding);
         Self {
             network,
             sim,

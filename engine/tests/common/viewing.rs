@@ -90,6 +90,7 @@ impl Viewer {
         vec![Some(OutgoingPayload {
             payload_type: VIDEO_PAYLOAD_TYPE,
             rtx_payload_type: self.rtx.then_some(VIDEO_RTX_PAYLOAD_TYPE),
+            nack: true,
         })]
     }
 
@@ -132,6 +133,7 @@ pub fn audio_payloads() -> PayloadMap {
     vec![Some(OutgoingPayload {
         payload_type: AUDIO_PAYLOAD_TYPE,
         rtx_payload_type: None,
+        nack: true,
     })]
 }
 
