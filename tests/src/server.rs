@@ -170,6 +170,20 @@ impl Server {
             .unwrap_or_default())
     }
 
+    /// What all shards have sent: packets that were padded, packets, and sends that carried them.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn trains(&self) -> Result<(u64, u64, u64)> {
+        let info = self.admin("server.info", json!({})).await?;
+        let shards = info["shards"].as_array().context("no shards")?;
+        let sum = |name: &str| {
+            let counts = shards.iter().map(|shard| &shard["counters"][name]);
+            counts.filter_map(Value::as_u64).sum()
+        };
+        Ok((sum("packets_padded"), sum("packets_sent"), sum("sends")))
+    }
+
     /// Everything the server printed.
     pub fn log(&self) -> Vec<String> {
         [self.stdout.lines(), self.process.log().lines()].concat()
