@@ -30,7 +30,7 @@ const SAMPLE: u64 = 16;
 const ORACLE_VIEWERS: u64 = 64;
 /// Sequence numbers in one NACK.
 const MAX_NACK: usize = 32;
-const SILENT_NS: u64 = 1_000_000_000;
+const SILENT_NS: u64 = 1_500_000_000;
 const KEYFRAME_REQUEST_NS: u64 = 1_000_000_000;
 /// The SSRC of receivers that send nothing, as browsers have it.
 const RECEIVER_SSRC: u32 = 1;
@@ -91,7 +91,8 @@ pub struct Viewer {
     posted_ns: u64,
     joined: bool,
     picture: bool,
-    last_media_ns: u64,
+    last_audio_ns: u64,
+    last_video_ns: u64,
     last_keyframe_request_ns: u64,
     /// Something is missing that may have to be asked for.
     pub nack_pending: bool,
@@ -122,7 +123,8 @@ impl Viewer {
             posted_ns: session.posted_ns,
             joined: false,
             picture: false,
-            last_media_ns: 0,
+            last_audio_ns: 0,
+            last_video_ns: 0,
             last_keyframe_request_ns: 0,
             nack_pending: false,
         };
@@ -139,10 +141,22 @@ impl Viewer {
     pub fn add_to(&self, totals: &mut Totals, now_ns: u64) {
         totals.viewers += 1;
         totals.joined += u64::from(self.joined);
-        let silent = self.joined && now_ns > self.last_media_ns + SILENT_NS;
-        totals.silent += u64::from(silent);
+        totals.silent += u64::from(self.joined && self.is_silent(now_ns));
         totals.expired += u64::from(self.ice.has_expired(now_ns / 1000));
         totals.counts = totals.counts.plus(self.expectations());
+    }
+
+    /// Whether sound or picture, of those it negotiated, has stopped.
+    fn is_silent(&self, now_ns: u64) -> bool {
+        let mut formats = self.answer.formats.iter();
+        formats.any(|(_, format)| {
+            let last_ns = match format {
+                Format::Audio => self.last_audio_ns,
+                Format::Video(_) => self.last_video_ns,
+                Format::Rtx(_) => return false,
+            };
+            now_ns > last_ns + SILENT_NS
+        })
     }
 
     /// What it expected and what of that it got, over its streams.
@@ -218,7 +232,10 @@ impl Viewer {
         counts.reordered += u64::from(!in_order);
         counts.bytes += datagram.len() as u64;
         stream.unique += 1;
-        self.last_media_ns = now_ns;
+        match stream.format {
+            Format::Audio => self.last_audio_ns = now_ns,
+            _ => self.last_video_ns = now_ns,
+        }
         let now_us = now_ns / 1000;
         stream
             .statistics

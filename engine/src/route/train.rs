@@ -14,9 +14,11 @@ const MAX_TAG_LEN: usize = Profile::AeadAes128Gcm.tag_len();
 /// RTP padding is counted in one byte.
 const MAX_PADDING: usize = 255;
 
-/// Padding may add this fraction of a train's bytes. A send saved is worth far more CPU than the
-/// bytes; the bound is for the viewers' links.
+/// Padding may add this fraction of a train's bytes, or so many bytes a packet where that is more. A
+/// send saved is worth far more CPU than the bytes; the bound is for the viewers' links, which small
+/// packets do not burden.
 const PADDING_SHARE: usize = 16;
+const PADDING_BYTES: usize = 64;
 
 /// Consecutive packets that leave as one send. Sizes are before sealing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +92,10 @@ impl Train {
         let smallest = self.smallest.min(self.last_bytes);
         let segment_bytes = self.segment_bytes.max(bytes);
         let padding = segment_bytes * self.count - sum;
-        let allowed = if may_pad { sum / PADDING_SHARE } else { 0 };
+        let allowed = match may_pad {
+            true => (sum / PADDING_SHARE).max(PADDING_BYTES * self.count),
+            false => 0,
+        };
         let sealed = segment_bytes * self.count + bytes + (self.count + 1) * MAX_TAG_LEN;
         if padding > allowed
             || segment_bytes - smallest > MAX_PADDING
@@ -175,6 +180,7 @@ mod tests {
         assert_eq!(counts(&[100, 1200, 1200], true), [1, 2]);
         assert_eq!(counts(&[900, 1200], true), [1, 1], "more than 255 bytes");
         assert_eq!(counts(&[1000, 1200], true), [1, 1], "more than its share");
+        assert_eq!(counts(&[90, 150, 120, 80], true), [4], "small packets");
     }
 
     #[test]
@@ -224,7 +230,8 @@ mod tests {
                     prop_assert!(padding <= MAX_PADDING);
                     added += padding;
                 }
-                prop_assert!(added <= train.sum / PADDING_SHARE);
+                let most = (train.sum / PADDING_SHARE).max(PADDING_BYTES * (train.count - 1));
+                prop_assert!(added <= most);
                 prop_assert!(may_pad || added == 0);
             }
             prop_assert_eq!(next, sizes.len());

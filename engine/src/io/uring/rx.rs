@@ -33,6 +33,16 @@ impl UringRx {
         self.collected.is_empty()
     }
 
+    /// How many datagrams or trains were collected.
+    pub(super) fn len(&self) -> usize {
+        self.collected.len()
+    }
+
+    /// How many could be.
+    pub(super) fn slots(&self) -> u16 {
+        self.buffers.count()
+    }
+
     /// Takes over what the ring has reaped.
     pub(super) fn collect(&mut self, arrived: &mut Vec<Filled>) {
         self.collected.append(arrived);

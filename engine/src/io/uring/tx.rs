@@ -164,10 +164,16 @@ impl UringTx {
         self.check()
     }
 
-    /// Puts back into the ring what it has ended.
-    pub(super) fn rearm(&mut self) {
+    /// Puts the receive back into the ring if it has ended.
+    pub(super) fn rearm_receive(&mut self) {
         let Self { ring, reaped, .. } = self;
         reaped.receive_armed = reaped.receive_armed || ring.arm_receive();
+    }
+
+    /// Puts back into the ring what it has ended.
+    pub(super) fn rearm(&mut self) {
+        self.rearm_receive();
+        let Self { ring, reaped, .. } = self;
         reaped.wake_armed = reaped.wake_armed || ring.arm_wake();
     }
 
