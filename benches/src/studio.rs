@@ -1,15 +1,17 @@
-//! One shard with one publisher and many viewers, ready to be measured: everything that happens
+//! A shard or several with one publisher and many viewers, ready to be measured: everything that happens
 //! once (checks, keys, the first keyframe) is done.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use fanmill_engine::command::{
     EncodingSpec, Feedback, IceCredentials, IncomingCodec, IncomingTrackSpec, OutgoingPayload,
     OutgoingTrackSpec, SrtpKeys, TransportSpec,
 };
 use fanmill_engine::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use fanmill_engine::io::uring::pin_to_core;
+use fanmill_engine::limits::SHARD_RING_MESSAGES;
 use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::packet::extension::{Extension, ExtensionMap};
 use fanmill_engine::packet::rtcp_write::RtcpWriter;
@@ -35,9 +37,9 @@ const SSRC: u32 = 0x1234_5678;
 /// The peer that publishes; viewers are numbered from one.
 const PUBLISHER: u64 = 0;
 
-/// The shard, its publisher and its viewers.
+/// The shards, their publisher, who is on the first of them, and their viewers.
 pub struct Studio {
-    shard: Shard<SinkIo>,
+    shards: Vec<Shard<SinkIo>>,
     engine: Engine,
     _events: Events,
     profile: Profile,
@@ -55,11 +57,20 @@ impl Studio {
     /// When the engine refuses what it must accept.
     #[must_use]
     pub fn new(viewers: usize, profile: Profile) -> Self {
-        let (engine, events, mut shards) =
-            Engine::assemble(vec![SinkIo::new()], Forwarding::default());
+        Self::with_shards(1, viewers, profile)
+    }
+
+    /// So many shards that share `viewers`, who negotiated `profile`.
+    ///
+    /// # Panics
+    /// When the engine refuses what it must accept.
+    #[must_use]
+    pub fn with_shards(shards: usize, viewers: usize, profile: Profile) -> Self {
+        let networks = (0..shards).map(|_| SinkIo::new()).collect();
+        let (engine, events, shards) = Engine::assemble(networks, Forwarding::default());
         let publisher = key(profile, PUBLISHER, Side::Peer);
         let mut studio = Self {
-            shard: shards.pop().expect("one shard was asked for"),
+            shards,
             engine,
             _events: events,
             profile,
@@ -99,7 +110,7 @@ impl Studio {
             counters: Arc::default(),
         };
         self.engine
-            .add_transport(ShardId(0), spec)
+            .add_transport(ShardId(self.shard_of(number) as u16), spec)
             .expect("room for a transport");
         let keys = SrtpKeys {
             profile: self.profile,
@@ -176,21 +187,83 @@ impl Studio {
 
     /// Puts a datagram of a peer before the shard.
     fn arrive(&mut self, number: u64, datagram: Vec<u8>) {
-        self.shard.io().arrive(address(number), datagram);
+        let shard = self.shard_of(number);
+        self.shards[shard].io().arrive(address(number), datagram);
     }
 
-    /// Lets the shard handle what arrived.
+    /// Which shard a peer is on: they take turns.
+    fn shard_of(&self, number: u64) -> usize {
+        number as usize % self.shards.len()
+    }
+
+    /// Lets the shards handle what arrived, the publisher's first.
     ///
     /// # Panics
     /// Never: a sink does not break.
     pub fn turn(&mut self) {
-        self.shard.turn().expect("the sink does not break");
+        for shard in &mut self.shards {
+            turn(shard);
+        }
     }
 
     /// Packets and sends that left so far; a train of many packets is one send.
     #[must_use]
     pub fn swallowed(&mut self) -> (u64, u64) {
-        self.shard.io().swallowed()
+        let shards = self.shards.iter_mut().map(|shard| shard.io().swallowed());
+        shards.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// Takes `frames` from the publisher to every viewer, each shard turned by a thread of its own;
+    /// how long that took.
+    ///
+    /// # Panics
+    /// When the frames have more packets than wait between two shards.
+    pub fn run(&mut self, frames: &[Frame]) -> Duration {
+        let packets: usize = frames.iter().map(Vec::len).sum();
+        assert!(
+            packets <= SHARD_RING_MESSAGES,
+            "the publisher's shard is ahead"
+        );
+        let mut arriving = Vec::new();
+        for frame in frames {
+            arriving.push(self.frame(frame));
+            self.timestamp = self.timestamp.wrapping_add(3000);
+        }
+        let shards = self.shards.len();
+        let start = Barrier::new(shards + 1);
+        let viewers = self.viewers;
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (number, shard) in self.shards.iter_mut().enumerate() {
+                let viewers = (1..=viewers).filter(|v| *v as usize % shards == number);
+                let sent = shard.io().swallowed().0 + viewers.count() as u64 * packets as u64;
+                let arriving = if number == 0 {
+                    arriving.as_slice()
+                } else {
+                    &[]
+                };
+                let start = &start;
+                threads.push(scope.spawn(move || {
+                    pin_to_core(number).expect("a core for each shard");
+                    start.wait();
+                    for frame in arriving {
+                        for datagram in frame {
+                            shard.io().arrive(address(PUBLISHER), datagram.clone());
+                        }
+                        turn(shard);
+                    }
+                    while shard.io().swallowed().0 < sent {
+                        turn(shard);
+                    }
+                }));
+            }
+            start.wait();
+            let begun = Instant::now();
+            for thread in threads {
+                thread.join().expect("a shard does not panic");
+            }
+            begun.elapsed()
+        })
     }
 
     /// Takes one frame from the publisher to every viewer; how much CPU time that took.
@@ -201,13 +274,21 @@ impl Studio {
 
     /// Puts one frame of the publisher before the shard.
     pub fn send_frame(&mut self, frame: &Frame) {
-        for (position, size) in frame.iter().enumerate() {
-            let datagram = self.packet(position, *size, position + 1 == frame.len());
+        for datagram in self.frame(frame) {
             self.arrive(PUBLISHER, datagram);
         }
         self.timestamp = self.timestamp.wrapping_add(3000);
         // One tick, so that the periodic work of a second is spread over 100 bursts.
-        self.shard.io().advance(10_000);
+        for shard in &mut self.shards {
+            shard.io().advance(10_000);
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame) -> Vec<Vec<u8>> {
+        let packets = frame.iter().enumerate();
+        packets
+            .map(|(position, size)| self.packet(position, *size, position + 1 == frame.len()))
+            .collect()
     }
 
     /// Puts a connectivity check of each viewer before the shard, as it comes every few seconds.
@@ -228,7 +309,8 @@ impl Studio {
         let mut lost = Vec::new();
         while lost.len() < bursts {
             self.burst(&vec![1150]);
-            let sent = self.shard.io().last_sent();
+            let shard = self.shard_of(number);
+            let sent = self.shards[shard].io().last_sent();
             // Now and then a report was sent after the packet.
             if sent[1] & 0x7f == PAYLOAD_TYPE {
                 lost.push(u16::from_be_bytes([sent[2], sent[3]]));
@@ -265,6 +347,10 @@ impl Studio {
         self.index += 1;
         out
     }
+}
+
+fn turn(shard: &mut Shard<SinkIo>) {
+    shard.turn().expect("the sink does not break");
 }
 
 /// Who seals with a key.
