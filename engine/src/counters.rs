@@ -87,6 +87,9 @@ counters! {
         keyframe_requests,
         /// Position of the current codec in the rendition's list, plus one; 0 before any packet.
         codec_position,
+        /// Packets in the frame cache of its home shard: all since the latest keyframe; 0 when there
+        /// is no cache.
+        cached_packets,
         /// Picture width in pixels; 0 when unknown.
         width,
         /// Picture height in pixels; 0 when unknown.
@@ -271,6 +274,10 @@ pub struct ShardCounters {
     pub viewers_shed: Gauge,
     /// Longest time that video lately waited for the shard, in microseconds.
     pub lag_us: Gauge,
+    /// Viewers who began with the frame cache instead of waiting for a keyframe.
+    pub joins_from_cache: Gauge,
+    /// Frame caches that were given up because the pool had too few slots left.
+    pub caches_dropped: Gauge,
     /// Times that packets took through the shard, each viewer's counted.
     pub transit: Transit,
     drops: [Gauge; DropReason::ALL.len()],
@@ -296,6 +303,8 @@ impl Default for ShardCounters {
             turns: Gauge::default(),
             viewers_shed: Gauge::default(),
             lag_us: Gauge::default(),
+            joins_from_cache: Gauge::default(),
+            caches_dropped: Gauge::default(),
             transit: Transit::default(),
             drops: std::array::from_fn(|_| Gauge::default()),
         }

@@ -1,7 +1,8 @@
 //! How shards forward: what an operator may choose about the packet path.
 
 use crate::limits::{
-    DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US,
+    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US,
+    MAX_TRAIN_WAIT_US,
 };
 
 /// The same for every shard of an engine, for its whole life.
@@ -18,6 +19,9 @@ pub struct Forwarding {
     /// How long packets may wait for their shard before it withholds video from some viewers to keep
     /// up, in microseconds.
     pub max_lag_us: u64,
+    /// Age of the keyframe up to which viewers who join are served what came since, in
+    /// microseconds; 0: they wait for the next one.
+    pub max_cache_us: u64,
     /// Varies first sequence numbers and timestamps.
     pub seed: u64,
 }
@@ -28,6 +32,7 @@ impl Default for Forwarding {
             train_wait_us: DEFAULT_TRAIN_WAIT_US,
             audio_train_wait_us: 0,
             max_lag_us: DEFAULT_MAX_LAG_US,
+            max_cache_us: DEFAULT_MAX_CACHE_US,
             seed: 0,
         }
     }

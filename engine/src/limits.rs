@@ -23,6 +23,39 @@ pub const VIDEO_STORE_PACKETS: usize = 1024;
 /// lets go of packets that number does not, so that many slow renditions do not empty the pool.
 pub const STORE_AGE_US: u64 = 2_000_000;
 
+/// Packets of a frame cache: all since the latest keyframe, for viewers who join. 12 MiB of slots at
+/// most, or ten seconds at 8 Mbit/s; what is longer is not kept, and those who join wait for a
+/// keyframe. A power of two, as above.
+pub const MAX_CACHE_PACKETS: usize = 8192;
+
+/// How old the keyframe may be that a frame cache begins with, unless told otherwise: publishers
+/// that make one on request only are asked for one anyway.
+pub const DEFAULT_MAX_CACHE_US: u64 = 20_000_000;
+
+/// When so many slots of a pool are in use, the longest frame caches are given up.
+pub const POOL_SLOTS_WITH_CACHES: usize = POOL_SLOTS / 4 * 3;
+
+/// How much faster than the present the past is shown to a viewer who joins, at most: what a
+/// decoder on a phone keeps up with.
+pub const MAX_CATCH_UP_SPEED: u64 = 8;
+
+/// Bit rate at which that happens, unless it would be slower than twice the rendition's: what most
+/// links take for a second or two.
+pub const CATCH_UP_BITRATE_BPS: u64 = 30_000_000;
+
+/// Packets a second that a shard sends to all viewers who catch up: half of what a core can do.
+/// Others wait, or start with the keyframe that is then asked for.
+pub const CATCH_UP_PACKETS_PER_SECOND: u64 = 400_000;
+
+/// A viewer that would take longer to catch up causes a keyframe request (which is coalesced), so
+/// that publishers who answer those shorten it.
+pub const LONG_CATCH_UP_US: u64 = 2_000_000;
+
+/// Time between two looks at those who catch up, and how long one look may take.
+pub const CATCH_UP_INTERVAL_US: u64 = 2_000;
+/// See [`CATCH_UP_INTERVAL_US`].
+pub const CATCH_UP_SLICE_US: u64 = 1_000;
+
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;
 
@@ -114,6 +147,9 @@ pub const RETRANSMISSION_QUIET_US: u64 = 15_000;
 /// Shortest time between two keyframe requests to one source, however many viewers ask.
 pub const KEYFRAME_REQUEST_INTERVAL_US: u64 = 500_000;
 
+/// Shortest time between two requests for a keyframe that somebody could do without.
+pub const KEYFRAME_WISH_INTERVAL_US: u64 = 5_000_000;
+
 /// Pause between the rounds of periodic work. One round in [`SWEEP_ROUNDS`] looks at a given
 /// transport, so each is looked at once a second.
 pub const TICK_US: u64 = 10_000;
@@ -131,4 +167,5 @@ pub const INACTIVE_AFTER_US: u64 = 2_000_000;
 
 const _: () = assert!(VIDEO_STORE_PACKETS.is_power_of_two());
 const _: () = assert!(AUDIO_STORE_PACKETS.is_power_of_two());
+const _: () = assert!(MAX_CACHE_PACKETS.is_power_of_two());
 const _: () = assert!(POOL_SLOTS > 8 * VIDEO_STORE_PACKETS);

@@ -33,7 +33,7 @@ fn plis(publisher: &mut Publisher) -> Vec<PictureLossIndication> {
 
 #[test]
 fn viewers_who_join_wait_for_one_keyframe_that_is_asked_for_until_it_comes() {
-    let mut world = World::new(2, 1);
+    let mut world = World::without_cache(2, 1);
     let mut publisher = world.publish(0, GCM);
     publisher.send_frame(true, 2);
     world.run_ms(1_000);
@@ -68,7 +68,7 @@ fn viewers_who_join_wait_for_one_keyframe_that_is_asked_for_until_it_comes() {
 
 #[test]
 fn a_keyframe_nobody_waits_for_any_more_is_not_asked_for_much_longer() {
-    let mut world = World::new(2, 2);
+    let mut world = World::without_cache(2, 2);
     let mut publisher = world.publish(0, GCM);
     publisher.send_frame(true, 1);
     let viewer = world.watch(1, GCM, &publisher);
@@ -103,7 +103,7 @@ fn requests_of_viewers_are_passed_on_at_most_twice_a_second() {
 
 #[test]
 fn a_publisher_that_knows_only_fir_is_asked_by_fir() {
-    let mut world = World::new(1, 4);
+    let mut world = World::without_cache(1, 4);
     let mut publisher = world.publish(0, GCM);
     let mut stream = Stream::new(&mut world, "w", true);
     let mut spec = stream.spec(1_000_000);

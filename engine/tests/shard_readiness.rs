@@ -15,7 +15,7 @@ const GCM: Profile = Profile::AeadAes128Gcm;
 
 #[test]
 fn a_viewer_attached_before_its_handshake_starts_with_a_keyframe_asked_for_after_it() {
-    let mut world = World::new(2, 1);
+    let mut world = World::without_cache(2, 1);
     let mut publisher = world.publish(0, GCM);
     let peer = world.stranger(1, GCM);
     let mut viewer = world.viewer_on(peer);
@@ -65,7 +65,7 @@ fn nothing_is_sent_before_an_address_is_proven_though_there_are_keys() {
 
 #[test]
 fn a_peer_whose_consent_expired_gets_nothing_until_it_checks_again() {
-    let mut world = World::new(2, 3);
+    let mut world = World::without_cache(2, 3);
     let mut publisher = world.publish(0, GCM);
     world.consent_timeout_us = 5_000_000;
     let mut viewer = world.watch(1, GCM, &publisher);

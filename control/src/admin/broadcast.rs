@@ -264,6 +264,8 @@ fn shard_counts(broadcast: &Broadcast, shard: ShardId) -> Value {
         "turns": counters.turns.get(),
         "lag_us": counters.lag_us.get(),
         "viewers_shed": counters.viewers_shed.get(),
+        "joins_from_cache": counters.joins_from_cache.get(),
+        "caches_dropped": counters.caches_dropped.get(),
         "transit_us": {
             "p50": transit.quantile_us(0.5),
             "p99": transit.quantile_us(0.99),

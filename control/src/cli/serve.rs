@@ -157,6 +157,7 @@ fn media_config(config: &Config) -> MediaServerConfig {
                 train_wait_us: config.train_wait_us,
                 audio_train_wait_us: config.audio_train_wait_us,
                 max_lag_us: config.max_lag_ms * 1000,
+                max_cache_us: config.frame_cache_ms * 1000,
                 seed: std::process::id().into(),
             },
         },

@@ -12,7 +12,7 @@ mod validate;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use fanmill_engine::limits::{DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US};
+use fanmill_engine::limits::{DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US};
 use serde::Serialize;
 
 pub use nearest::nearest;
@@ -57,6 +57,9 @@ pub struct Config {
     /// How long packets may wait for a shard with too much to do before it withholds video from some
     /// viewers, in milliseconds. Default 100.
     pub max_lag_ms: u64,
+    /// How old a keyframe may be that viewers who join are shown first, in milliseconds; 0: they
+    /// wait for the next one. Default 20,000.
+    pub frame_cache_ms: u64,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -79,6 +82,7 @@ impl Default for Config {
             train_wait_us: DEFAULT_TRAIN_WAIT_US,
             audio_train_wait_us: 0,
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
+            frame_cache_ms: DEFAULT_MAX_CACHE_US / 1000,
             log: "info".to_owned(),
         }
     }

@@ -67,6 +67,10 @@ pub struct Settings {
     /// from some viewers to keep up [default: 100]
     #[arg(long, value_name = "MS")]
     pub max_lag_ms: Option<u64>,
+    /// Age of the keyframe, in milliseconds, up to which viewers who join are sent what came since;
+    /// 0: they wait for the next one [default: 20000]
+    #[arg(long, value_name = "MS")]
+    pub frame_cache_ms: Option<u64>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -117,6 +121,7 @@ impl Settings {
             train_wait_us: self.train_wait_us.or(lower.train_wait_us),
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
+            frame_cache_ms: self.frame_cache_ms.or(lower.frame_cache_ms),
             log: self.log.or(lower.log),
         }
     }
@@ -144,6 +149,7 @@ impl Settings {
                 .audio_train_wait_us
                 .unwrap_or(defaults.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
+            frame_cache_ms: self.frame_cache_ms.unwrap_or(defaults.frame_cache_ms),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -25,6 +25,7 @@ const CONSENT_TIMEOUT_S: RangeInclusive<u64> = 5..=3600;
 const TABLE_SIZE: RangeInclusive<usize> = 1..=10_000_000;
 
 /// Less than a frame is no lag, and with more than some seconds nothing is live.
+const FRAME_CACHE_MS: RangeInclusive<u64> = 0..=60_000;
 const MAX_LAG_MS: RangeInclusive<u64> = 40..=5000;
 
 /// Less than 100 kb/s is no video, more than 1 Gb/s no single publisher.
@@ -74,6 +75,7 @@ impl Config {
             &(0..=MAX_AUDIO_TRAIN_WAIT_US),
         )?;
         within("max-lag-ms", self.max_lag_ms, &MAX_LAG_MS)?;
+        within("frame-cache-ms", self.frame_cache_ms, &FRAME_CACHE_MS)?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -249,6 +251,7 @@ mod tests {
             "max-viewers-per-stream"
         );
         assert_eq!(refused(|c| c.max_lag_ms = 39).key, "max-lag-ms");
+        assert_eq!(refused(|c| c.frame_cache_ms = 60_001).key, "frame-cache-ms");
         assert_eq!(refused(|c| c.train_wait_us = 2_001).key, "train-wait-us");
         assert_eq!(
             refused(|c| c.audio_train_wait_us = 20_001).key,

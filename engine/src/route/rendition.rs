@@ -2,6 +2,7 @@
 //! and the viewers.
 
 use crate::command::{IncomingCodec, RenditionSpec};
+use crate::forwarding::Forwarding;
 use crate::ids::ShardId;
 use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
@@ -10,11 +11,12 @@ use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
 use crate::route::gather::Gathering;
 use crate::route::keyframe::KeyframeRequests;
+use crate::route::newcomers::Newcomers;
 use crate::route::plan::{Layout, LayoutKey};
 use crate::route::single::Head;
 use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
-use crate::route::viewer::{MAX_INDEX_GAP, Passed, Viewer};
+use crate::route::viewer::{MAX_INDEX_GAP, Stage, Viewer};
 use crate::shard::peer::Peer;
 use crate::transit::TransitTally;
 
@@ -38,30 +40,35 @@ pub(crate) struct Rendition {
     pub(crate) keyframes: KeyframeRequests,
     /// Position in the list of the codec that came last.
     codec: u8,
-    layouts: Vec<Layout>,
+    pub(super) layouts: Vec<Layout>,
     /// It is on its shard's list of renditions with a burst.
     pub(crate) pending: bool,
-    burst: Vec<Packet>,
+    pub(super) burst: Vec<Packet>,
     /// Since when the first packet of the burst waits for this shard.
     waiting_since_us: u64,
     gathering: Gathering,
-    /// Viewers that receive nothing before the next keyframe.
-    waiting: usize,
-    /// Of those, the ones that video is withheld from.
-    shed: usize,
+    /// How long the frame cache may grow, in microseconds.
+    max_cache_us: u64,
+    pub(super) newcomers: Newcomers,
+    /// Viewers that wait for something to begin with.
+    pub(super) waiting: usize,
+    /// Viewers that video is withheld from.
+    withheld: usize,
 }
 
 impl Rendition {
-    /// A rendition whose bursts wait for at most `wait_us` to grow.
-    pub(crate) fn new(spec: RenditionSpec, wait_us: u64) -> Self {
+    /// A rendition without viewers.
+    pub(crate) fn new(spec: RenditionSpec, forwarding: &Forwarding) -> Self {
         let size = if spec.video {
             VIDEO_STORE_PACKETS
         } else {
             AUDIO_STORE_PACKETS
         };
+        let wait_us = forwarding.wait_us(spec.video);
+        let caches = spec.video && forwarding.max_cache_us > 0;
         Self {
             spec,
-            store: PacketStore::new(size),
+            store: PacketStore::new(size, caches),
             viewers: Vec::new(),
             exports: Vec::new(),
             clock: None,
@@ -73,8 +80,10 @@ impl Rendition {
             burst: Vec::with_capacity(MAX_BURST_PACKETS),
             waiting_since_us: 0,
             gathering: Gathering::new(wait_us),
+            max_cache_us: forwarding.max_cache_us,
+            newcomers: Newcomers::default(),
             waiting: 0,
-            shed: 0,
+            withheld: 0,
         }
     }
 
@@ -92,7 +101,7 @@ impl Rendition {
             self.restart_viewers();
         }
         if packet.info.keyframe_start {
-            self.keyframes.satisfied();
+            self.keyframes.came(packet.info.arrival_us);
         }
         self.arrival_clock.get_or_insert(SenderClock {
             ntp: ntp_from_us(packet.info.arrival_us),
@@ -119,12 +128,12 @@ impl Rendition {
 
     /// The source began anew under other numbers: so does every viewer's mapping.
     fn restart_viewers(&mut self) {
-        for viewer in &mut self.viewers {
-            viewer.waiting = true;
+        for place in 0..self.viewers.len() {
+            self.suspend_viewer(place);
         }
+        self.store.drop_cache();
         self.clock = None;
         self.arrival_clock = None;
-        self.waiting = self.viewers.len();
         if self.spec.video && self.waiting > 0 {
             self.keyframes.want();
         }
@@ -161,7 +170,7 @@ impl Rendition {
         self.spec.codecs.get(usize::from(position))
     }
 
-    fn clock_rate(&self, info: &PacketInfo) -> u32 {
+    pub(super) fn clock_rate(&self, info: &PacketInfo) -> u32 {
         self.codec(info.codec)
             .map_or(90_000, |codec| codec.clock_rate)
     }
@@ -174,7 +183,39 @@ impl Rendition {
 
     /// Lets go of packets that came too long ago to be asked for.
     pub(crate) fn expire_packets(&mut self, now_us: u64) {
-        self.store.expire(now_us.saturating_sub(STORE_AGE_US));
+        let cache_before_us = now_us.saturating_sub(self.max_cache_us);
+        self.store
+            .expire(now_us.saturating_sub(STORE_AGE_US), cache_before_us);
+    }
+
+    /// What came since the latest keyframe, but for the burst at hand.
+    pub(crate) fn cached(&self) -> Vec<Packet> {
+        let Some(first) = self.store.cache_start() else {
+            return Vec::new();
+        };
+        let in_burst = |packet: &&Packet| {
+            let mut burst = self.burst.iter();
+            burst.any(|other| other.info.index == packet.info.index)
+        };
+        let cached = self.store.from(first.info.index);
+        cached.filter(|packet| !in_burst(packet)).cloned().collect()
+    }
+
+    /// Takes over what its home has cached, before the first packet from there.
+    pub(crate) fn fill_cache(&mut self, packets: Vec<Packet>) {
+        if self.store.highest().is_none() {
+            packets
+                .into_iter()
+                .for_each(|packet| self.store.insert(packet));
+            self.keyframes.unwanted();
+        }
+    }
+
+    /// Forgets how a viewer caught up once nothing from then is sent again.
+    pub(crate) fn forget_squeeze(&mut self, place: usize, now_us: u64) {
+        let resent_as_was = !self.layout_key(&self.viewers[place]).may_pad();
+        let kept_since_us = now_us.saturating_sub(2 * STORE_AGE_US);
+        self.viewers[place].forget_squeeze(kept_since_us, resent_as_was);
     }
 
     /// Subscribes a viewer; returns its place. It waits for the next keyframe (video) or packet
@@ -187,46 +228,41 @@ impl Rendition {
         withhold: bool,
     ) -> usize {
         viewer.layout = self.layout(key);
-        viewer.waiting = true;
-        viewer.shed = withhold && self.spec.video;
+        viewer.stage = Stage::Waiting;
         self.waiting += 1;
-        self.shed += usize::from(viewer.shed);
         self.viewers.push(viewer);
         let place = self.viewers.len() - 1;
+        if withhold && self.spec.video {
+            self.set_stage(place, Stage::Withheld);
+        }
         if ready {
             self.viewer_ready(place);
         }
         place
     }
 
-    /// The viewer's peer can receive from now on.
-    pub(crate) fn viewer_ready(&mut self, place: usize) {
-        let viewer = &self.viewers[place];
-        if self.spec.video && viewer.waiting && !viewer.shed {
-            self.keyframes.want();
-        }
-    }
-
-    /// The viewer's peer can receive nothing from now on: it will start anew.
-    pub(crate) fn suspend_viewer(&mut self, place: usize) {
-        let viewer = &mut self.viewers[place];
-        self.waiting += usize::from(!viewer.waiting);
-        viewer.waiting = true;
-    }
-
     /// Ends a subscription. The last viewer takes its place: the caller must note that.
     pub(crate) fn remove_viewer(&mut self, place: usize) -> Viewer {
-        let mut viewer = self.viewers.swap_remove(place);
+        self.set_stage(place, Stage::Waiting);
+        self.waiting -= 1;
+        let viewer = self.viewers.swap_remove(place);
+        self.newcomers.removed(place, self.viewers.len());
         self.layouts[viewer.layout as usize].users -= 1;
-        self.waiting -= usize::from(viewer.waiting);
-        self.shed -= usize::from(viewer.shed);
-        viewer.shed = false;
         viewer
+    }
+
+    /// Moves a viewer to a stage, and counts it there.
+    pub(super) fn set_stage(&mut self, place: usize, stage: Stage) {
+        let before = std::mem::replace(&mut self.viewers[place].stage, stage);
+        self.waiting += usize::from(stage == Stage::Waiting);
+        self.waiting -= usize::from(before == Stage::Waiting);
+        self.withheld += usize::from(stage == Stage::Withheld);
+        self.withheld -= usize::from(before == Stage::Withheld);
     }
 
     /// Tracks that video is withheld from.
     pub(crate) fn viewers_shed(&self) -> usize {
-        self.shed
+        self.withheld
     }
 
     /// Withholds video from a share of the viewers that receive it: from those first who lose most
@@ -235,26 +271,25 @@ impl Rendition {
         if !self.spec.video {
             return;
         }
-        let receiving = self.viewers.len() - self.waiting;
-        let mut left = (receiving as f64 * share).ceil() as usize;
+        let receiving = |viewer: &&Viewer| !viewer.stage.is_idle();
+        let count = self.viewers.iter().filter(receiving).count();
+        let mut left = (count as f64 * share).ceil() as usize;
         let mut losing = [0usize; 256];
-        let receiving = self.viewers.iter().filter(|viewer| !viewer.waiting);
-        receiving.for_each(|viewer| losing[usize::from(viewer.fraction_lost)] += 1);
+        let viewers = self.viewers.iter().filter(receiving);
+        viewers.for_each(|viewer| losing[usize::from(viewer.fraction_lost)] += 1);
         for fraction_lost in (0..=u8::MAX).rev() {
             if losing[usize::from(fraction_lost)] == 0 {
                 continue;
             }
-            let viewers = self.viewers.iter_mut().rev();
-            let chosen = viewers.filter(|v| !v.waiting && v.fraction_lost == fraction_lost);
-            for viewer in chosen.take(left) {
-                viewer.waiting = true;
-                viewer.shed = true;
-                self.waiting += 1;
-                self.shed += 1;
-                left -= 1;
-            }
-            if left == 0 {
-                return;
+            for place in (0..self.viewers.len()).rev() {
+                if left == 0 {
+                    return;
+                }
+                let viewer = &self.viewers[place];
+                if !viewer.stage.is_idle() && viewer.fraction_lost == fraction_lost {
+                    self.set_stage(place, Stage::Withheld);
+                    left -= 1;
+                }
             }
         }
     }
@@ -262,17 +297,18 @@ impl Rendition {
     /// Lets a share of all viewers, of those that video is withheld from, have it again with the next
     /// keyframe, which is asked for: those first who lost little.
     pub(crate) fn admit(&mut self, share: f64) {
-        if self.shed == 0 {
+        if self.withheld == 0 {
             return;
         }
         let mut left = (self.viewers.len() as f64 * share).ceil() as usize;
         for fraction_lost in [LITTLE_LOST, u8::MAX] {
-            let shed = self.viewers.iter_mut().filter(|viewer| viewer.shed);
-            let chosen = shed.filter(|viewer| viewer.fraction_lost <= fraction_lost);
-            for viewer in chosen.take(left) {
-                viewer.shed = false;
-                self.shed -= 1;
-                left -= 1;
+            for place in 0..self.viewers.len() {
+                let viewer = &self.viewers[place];
+                let chosen = viewer.stage == Stage::Withheld;
+                if left > 0 && chosen && viewer.fraction_lost <= fraction_lost {
+                    self.set_stage(place, Stage::Waiting);
+                    left -= 1;
+                }
             }
         }
         self.keyframes.want();
@@ -308,8 +344,8 @@ impl Rendition {
         tx: &mut T,
     ) -> Sent {
         let mut sent = Sent::default();
-        if self.waiting > self.shed {
-            self.start_waiting(peers, tx, &mut sent);
+        if self.waiting > 0 || self.has_newcomers() {
+            self.start_with_burst(peers, tx, &mut sent);
         }
         let least_train = tx.least_train();
         for layout in self.layouts.iter_mut().filter(|layout| layout.users > 0) {
@@ -335,75 +371,14 @@ impl Rendition {
         sent
     }
 
-    /// Lets waiting viewers that have their keys begin with the first packet of the burst that can
-    /// start them, and gives them what followed it but came earlier, out of order.
-    fn start_waiting<T: Tx>(&mut self, peers: &mut [Peer], tx: &mut T, sent: &mut Sent) {
-        let start = self.burst.iter().find(|packet| packet.info.keyframe_start);
-        let Some(first) = start.map(|packet| packet.info) else {
-            return;
-        };
-        let clock_rate = self.clock_rate(&first);
-        let ahead: Vec<Packet> = self
-            .store
-            .after(first.index)
-            .filter(|kept| !self.burst.iter().any(|p| p.info.index == kept.info.index))
-            .cloned()
-            .collect();
-        for place in 0..self.viewers.len() {
-            let viewer = &mut self.viewers[place];
-            let ready = peers
-                .get(viewer.peer as usize)
-                .is_some_and(|peer| peer.ready().is_some());
-            let plays = self.layouts[viewer.layout as usize].key.plays(first.codec);
-            if !(viewer.waiting && !viewer.shed && ready && plays) {
-                continue;
-            }
-            viewer.start(&first, clock_rate);
-            self.waiting -= 1;
-            for packet in &ahead {
-                self.send_ahead(place, packet, peers, tx, sent);
-            }
-        }
-    }
-
-    /// Sends a packet that came before the one the viewer started with but follows it.
-    fn send_ahead<T: Tx>(
-        &mut self,
-        place: usize,
-        packet: &Packet,
-        peers: &mut [Peer],
-        tx: &mut T,
-        sent: &mut Sent,
-    ) {
-        let viewer = &mut self.viewers[place];
-        let Some(peer) = peers.get_mut(viewer.peer as usize) else {
-            return;
-        };
-        let mut buffer = [0; header::MAX_TEMPLATE_BYTES];
-        let key = &self.layouts[viewer.layout as usize].key;
-        let Some(template) = key.build_header(packet, &mut buffer) else {
-            viewer.codec_mismatch += 1;
-            return;
-        };
-        let (index, timestamp) = viewer.map(&packet.info);
-        let head = Head {
-            bytes: &mut buffer,
-            template,
-            index,
-            timestamp,
-            ssrc: viewer.ssrc,
-        };
-        if head.send(&[packet.payload()], peer, tx, sent).is_some() {
-            viewer.sent(&Passed::one(&packet.info));
-        }
-    }
-
-    /// The packet with this index, if it is still kept and the viewer at that place may have it
-    /// again.
-    pub(crate) fn kept_for(&self, place: usize, index: u64) -> Option<Packet> {
+    /// The packet with this index, if it is still kept and the viewer at that place, to whom it was
+    /// sent not long ago, may have it again.
+    pub(crate) fn kept_for(&self, place: usize, index: u64, now_us: u64) -> Option<Packet> {
         let packet = self.store.get(index)?;
-        let key = self.layout_key(&self.viewers[place]);
-        key.resends(packet.info.codec).then(|| packet.clone())
+        let viewer = &self.viewers[place];
+        let key = self.layout_key(viewer);
+        let recent = viewer.due_us(packet.info.arrival_us) + STORE_AGE_US >= now_us;
+        (recent && key.resends(packet.info.codec)).then(|| packet.clone())
     }
 
     /// Sends a packet again: as RFC 4588 has it, under this SSRC and its next index, or, to a

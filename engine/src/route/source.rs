@@ -171,7 +171,7 @@ impl Source {
     }
 
     fn keyframe(&mut self, codec: &IncomingCodec, slot: &Slot) {
-        self.keyframes.satisfied();
+        self.keyframes.came(slot.info.arrival_us);
         // Several packets of one picture may each be a start.
         if self.keyframe_timestamp.replace(slot.info.timestamp) != Some(slot.info.timestamp) {
             self.tally.keyframes += 1;

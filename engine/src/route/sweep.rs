@@ -12,7 +12,7 @@ use crate::io::{MAX_STRETCH_BYTES, Tx};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::plan::{Layout, Planned};
 use crate::route::train::Train;
-use crate::route::viewer::{Passed, Viewer};
+use crate::route::viewer::{Passed, Stage, Viewer};
 use crate::shard::peer::Peer;
 use crate::srtp::{self, MAX_TOGETHER, Sealer, ShortTag, SrtpError, Untagged};
 use crate::transit::TransitTally;
@@ -84,23 +84,25 @@ impl<T: Tx> Sweep<'_, T> {
             let layout = &self.layouts[viewer.layout as usize];
             let planned = layout.planned_count() as u64;
             viewer.codec_mismatch += self.burst.len() as u64 - planned;
+            if planned == 0 {
+                continue;
+            }
             if viewer.would_jump(layout.lowest_index()) {
-                viewer.waiting = true;
+                viewer.stage = Stage::Waiting;
                 self.suspended += 1;
             }
-            let peer = self.peers.get(viewer.peer as usize);
-            let Some((destination, sealer)) =
-                peer.and_then(Peer::ready).filter(|_| !viewer.waiting)
-            else {
-                if viewer.shed {
+            let peer = self.peers.get(viewer.peer as usize).and_then(Peer::ready);
+            let (false, Some((destination, sealer))) = (viewer.stage.is_idle(), peer) else {
+                if viewer.stage == Stage::Withheld {
                     self.sent.shed += planned;
                 } else {
                     viewer.awaiting_keyframe += planned;
                 }
                 continue;
             };
-            served += 1;
-            if !viewer.wants(layout.lowest_index()) {
+            let live = viewer.stage == Stage::Live;
+            served += u64::from(live);
+            if !live || !viewer.wants(layout.lowest_index()) {
                 self.singly(viewer, destination);
             } else if sealer.prefers_company_of().is_none() {
                 self.trains(viewer, destination);
@@ -127,7 +129,7 @@ impl<T: Tx> Sweep<'_, T> {
     }
 
     /// Every train of the burst to one viewer.
-    fn trains(&mut self, viewer: &mut Viewer, destination: SocketAddr) {
+    pub(crate) fn trains(&mut self, viewer: &mut Viewer, destination: SocketAddr) {
         let layout = &mut self.layouts[viewer.layout as usize];
         let Some(peer) = self.peers.get_mut(viewer.peer as usize) else {
             return;

@@ -7,6 +7,7 @@
 
 use crate::pool::PacketInfo;
 use crate::route::clock::ticks;
+use crate::route::squeeze::Squeeze;
 
 /// A larger jump in a source's index is no loss but a new beginning; passed on, it would throw
 /// the viewers' roll-over counters out of step.
@@ -22,10 +23,7 @@ pub(crate) struct Viewer {
     /// Place of the layout in the rendition.
     pub(crate) layout: u32,
     pub(crate) ssrc: u32,
-    /// Receives nothing until a keyframe (or, for audio, any packet) starts it.
-    pub(crate) waiting: bool,
-    /// It waits because video is withheld from it, and not before it is let have it again.
-    pub(crate) shed: bool,
+    pub(crate) stage: Stage,
     /// What it last reported to have lost, in 1/256 (RFC 3550 6.4.1).
     pub(crate) fraction_lost: u8,
     numbering: Numbering,
@@ -33,6 +31,26 @@ pub(crate) struct Viewer {
     pub(crate) payload_bytes: u64,
     pub(crate) codec_mismatch: u64,
     pub(crate) awaiting_keyframe: u64,
+}
+
+/// How far a viewer is with what it is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Receives nothing until a keyframe (or, for audio, any packet) starts it.
+    Waiting,
+    /// Receives nothing because video is withheld from it, until it is let have it again.
+    Withheld,
+    /// Receives what came since the latest keyframe, up to but without this index.
+    CatchingUp(u64),
+    /// Receives what comes.
+    Live,
+}
+
+impl Stage {
+    /// Whether it receives nothing.
+    pub(crate) fn is_idle(self) -> bool {
+        matches!(self, Self::Waiting | Self::Withheld)
+    }
 }
 
 /// Packets of a source that were passed on to a viewer.
@@ -67,10 +85,12 @@ impl Passed {
 }
 
 /// The mapping from a source's numbers to the viewer's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Numbering {
     index_offset: u64,
     timestamp_offset: u32,
+    /// What else is done to the timestamps of packets that may still be sent, or sent again.
+    squeeze: Option<Box<Squeeze>>,
     /// First source index that belongs to this mapping: an earlier packet that comes late would
     /// fall on an index already used.
     floor: u64,
@@ -89,12 +109,12 @@ impl Viewer {
             peer,
             layout: 0,
             ssrc,
-            waiting: true,
-            shed: false,
+            stage: Stage::Waiting,
             fraction_lost: 0,
             numbering: Numbering {
                 index_offset: 0,
                 timestamp_offset: 0,
+                squeeze: None,
                 floor: u64::MAX,
                 last_index: u64::from(first & 0x7fff).wrapping_sub(1),
                 last_timestamp: timestamp,
@@ -110,23 +130,73 @@ impl Viewer {
     /// Begins to receive a source with this packet: the next sequence number, and the timestamp
     /// that the time since the last packet asks for.
     pub(crate) fn start(&mut self, first: &PacketInfo, clock_rate: u32) {
+        self.begin(first, first.arrival_us, clock_rate);
+        self.numbering.squeeze = None;
+        self.stage = Stage::Live;
+    }
+
+    /// Begins likewise, at `now_us`, with a keyframe of the past.
+    pub(crate) fn start_cached(
+        &mut self,
+        first: &PacketInfo,
+        squeeze: Squeeze,
+        clock_rate: u32,
+        now_us: u64,
+    ) {
+        self.begin(first, now_us, clock_rate);
+        let numbers = &mut self.numbering;
+        numbers.timestamp_offset = numbers
+            .timestamp_offset
+            .wrapping_sub(squeeze.shortened_ticks());
+        numbers.squeeze = Some(Box::new(squeeze));
+        self.stage = Stage::CatchingUp(first.index);
+    }
+
+    fn begin(&mut self, first: &PacketInfo, now_us: u64, clock_rate: u32) {
         let numbers = &mut self.numbering;
         let timestamp = match numbers.last_sent_us {
             None => numbers.last_timestamp,
             Some(last_us) => {
-                let elapsed = ticks(first.arrival_us.saturating_sub(last_us), clock_rate);
+                let elapsed = ticks(now_us.saturating_sub(last_us), clock_rate);
                 numbers.last_timestamp.wrapping_add(elapsed.max(1))
             }
         };
         numbers.index_offset = numbers.last_index.wrapping_add(1).wrapping_sub(first.index);
         numbers.timestamp_offset = timestamp.wrapping_sub(first.timestamp);
         numbers.floor = first.index;
-        self.waiting = false;
     }
 
-    /// Whether a packet belongs to what the viewer receives now.
+    /// When a packet that came at this time is due, to a viewer who catches up.
+    pub(crate) fn due_us(&self, arrival_us: u64) -> u64 {
+        let squeeze = self.numbering.squeeze.as_ref();
+        squeeze.map_or(arrival_us, |squeeze| squeeze.due_us(arrival_us))
+    }
+
+    /// Forgets how it caught up once that lies before `kept_since_us`. If packets may be resent as
+    /// they were, none of those sent until now is: their timestamps could come out otherwise, and
+    /// one nonce would have sealed two texts.
+    pub(crate) fn forget_squeeze(&mut self, kept_since_us: u64, resent_as_was: bool) {
+        let numbers = &mut self.numbering;
+        let over = |squeeze: &Squeeze| squeeze.knee_us() < kept_since_us;
+        if self.stage != Stage::Live || !numbers.squeeze.as_deref().is_some_and(over) {
+            return;
+        }
+        numbers.squeeze = None;
+        if resent_as_was {
+            let last = numbers.last_index.wrapping_sub(numbers.index_offset);
+            numbers.floor = numbers.floor.max(last.wrapping_add(1));
+        }
+    }
+
+    /// Whether a packet that comes now belongs to what the viewer receives; to one who catches up,
+    /// only what comes late.
     pub(crate) fn wants(&self, index: u64) -> bool {
-        !self.waiting && index >= self.numbering.floor
+        let until = match self.stage {
+            Stage::Waiting | Stage::Withheld => return false,
+            Stage::CatchingUp(next) => next,
+            Stage::Live => u64::MAX,
+        };
+        index >= self.numbering.floor && index < until
     }
 
     /// Whether this packet would lie so far ahead of the last one that the viewer's roll-over
@@ -142,24 +212,29 @@ impl Viewer {
     pub(crate) fn map(&self, info: &PacketInfo) -> (u64, u32) {
         (
             info.index.wrapping_add(self.numbering.index_offset),
-            info.timestamp.wrapping_add(self.numbering.timestamp_offset),
+            self.map_timestamp(info.timestamp),
         )
     }
 
     /// The viewer's timestamp of a moment of the source's clock.
     pub(crate) fn map_timestamp(&self, timestamp: u32) -> u32 {
-        timestamp.wrapping_add(self.numbering.timestamp_offset)
+        let shifted = timestamp.wrapping_add(self.numbering.timestamp_offset);
+        match &self.numbering.squeeze {
+            None => shifted,
+            Some(squeeze) => shifted.wrapping_add(squeeze.shift(timestamp)),
+        }
     }
 
     /// Notes what went out.
     pub(crate) fn sent(&mut self, packets: &Passed) {
+        if packets.packets == 0 {
+            return;
+        }
         let index = packets.last_index.wrapping_add(self.numbering.index_offset);
-        let numbers = &mut self.numbering;
-        if numbers.last_index.wrapping_add(1) <= index {
-            numbers.last_index = index;
-            let offset = numbers.timestamp_offset;
-            numbers.last_timestamp = packets.last_timestamp.wrapping_add(offset);
-            numbers.last_sent_us = Some(packets.last_arrival_us);
+        if self.numbering.last_index.wrapping_add(1) <= index {
+            self.numbering.last_timestamp = self.map_timestamp(packets.last_timestamp);
+            self.numbering.last_sent_us = Some(self.due_us(packets.last_arrival_us));
+            self.numbering.last_index = index;
         }
         self.packets += packets.packets;
         self.payload_bytes += packets.payload_bytes;
@@ -169,7 +244,7 @@ impl Viewer {
     /// viewer receives now.
     pub(crate) fn source_index(&self, sequence_number: u16) -> Option<u64> {
         let numbers = &self.numbering;
-        if self.waiting || numbers.last_sent_us.is_none() {
+        if self.stage.is_idle() || numbers.last_sent_us.is_none() {
             return None;
         }
         let back = (numbers.last_index as u16).wrapping_sub(sequence_number);
@@ -220,6 +295,17 @@ mod tests {
         viewer.start(&info(10, 0, 0), 90_000);
         assert!(viewer.wants(10));
         assert!(!viewer.wants(9));
+    }
+
+    #[test]
+    fn a_burst_of_which_nothing_was_passed_on_changes_nothing() {
+        let mut viewer = Viewer::new(0, 0, 1, 5, 0);
+        let first = info(70_000, 0, 0);
+        viewer.start(&first, 90_000);
+        send(&mut viewer, &first);
+        viewer.sent(&Passed::default());
+        assert!(!viewer.would_jump(70_001));
+        assert_eq!(viewer.source_index(5), Some(70_000));
     }
 
     #[test]

@@ -167,7 +167,6 @@ impl Core {
         let home = self.links.id;
         let first = spec.codecs.first()?;
         let (video, clock_rate) = (first.codec.kind() == MediaKind::Video, first.clock_rate);
-        let wait_us = self.forwarding.wait_us(video);
         let track = self.transports.get(place)?.tracks.len();
         let mut sources = Vec::with_capacity(spec.encodings.len());
         for (encoding, encoding_spec) in spec.encodings.iter().enumerate() {
@@ -181,7 +180,7 @@ impl Core {
             };
             let rendition = self
                 .renditions
-                .insert(id, Rendition::new(rendition, wait_us));
+                .insert(id, Rendition::new(rendition, &self.forwarding));
             self.sources.insert(
                 id,
                 SourcePlace {
@@ -272,9 +271,13 @@ impl Core {
         if !rendition.exports.contains(&shard) {
             rendition.exports.push(shard);
         }
+        let (clock, cached) = (rendition.clock, rendition.cached());
         // Its next report may be seconds away.
-        if let Some(clock) = rendition.clock {
+        if let Some(clock) = clock {
             self.tell_shard(shard, Message::Clock(id, clock));
+        }
+        if !cached.is_empty() {
+            self.tell_shard(shard, Message::Cached(id, cached));
         }
         Some(())
     }
@@ -287,9 +290,8 @@ impl Core {
 
     fn add_rendition(&mut self, spec: RenditionSpec) -> Option<()> {
         if self.renditions.place(&spec.id).is_none() {
-            let wait_us = self.forwarding.wait_us(spec.video);
             self.renditions
-                .insert(spec.id, Rendition::new(spec, wait_us));
+                .insert(spec.id, Rendition::new(spec, &self.forwarding));
         }
         Some(())
     }

@@ -47,6 +47,9 @@ pub(crate) struct Core {
     pub(crate) outgoing: Table<OutgoingTrackId, OutgoingTrack>,
     /// Renditions with a burst to send, now or when it has grown.
     pub(crate) pending: Vec<u32>,
+    /// Renditions with viewers who wait for something to begin with, or catch up.
+    pub(crate) newcomers: Vec<u32>,
+    pub(crate) catch_up_due_us: u64,
     /// Transports that publish.
     pub(crate) publishers: Vec<u32>,
     pub(crate) drops: Drops,
@@ -74,6 +77,8 @@ pub(crate) struct Tally {
     pub(crate) checks_answered: u64,
     pub(crate) viewers_shed: u64,
     pub(crate) lag_us: u64,
+    pub(crate) joins_from_cache: u64,
+    pub(crate) caches_dropped: u64,
 }
 
 impl Core {
@@ -91,6 +96,8 @@ impl Core {
             sources: HashMap::new(),
             outgoing: Table::new(),
             pending: Vec::new(),
+            newcomers: Vec::new(),
+            catch_up_due_us: 0,
             publishers: Vec::new(),
             drops: Drops::default(),
             tally: Tally::default(),
@@ -258,7 +265,8 @@ impl Core {
         };
         if rendition.spec.video {
             let since_us = rendition.waiting_since_us();
-            self.overload.note(tx.now_us().saturating_sub(since_us));
+            let now_us = tx.now_us();
+            self.overload.note(now_us.saturating_sub(since_us), now_us);
         }
         let sent = rendition.fan_out(&mut self.peers, &mut self.transit, tx);
         self.note_sent(sent);
@@ -400,6 +408,8 @@ impl Core {
         to.outgoing_tracks.set(self.outgoing.len() as u64);
         to.viewers_shed.set(self.tally.viewers_shed);
         to.lag_us.set(self.tally.lag_us);
+        to.joins_from_cache.set(self.tally.joins_from_cache);
+        to.caches_dropped.set(self.tally.caches_dropped);
         self.transit.publish(&to.transit);
         to.slots_in_use.set(self.pool.in_use() as u64);
         self.drops.publish(to);

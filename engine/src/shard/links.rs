@@ -26,6 +26,10 @@ pub(crate) enum Message {
         /// From when on it waits for the shard that takes it.
         handed_over_us: u64,
     },
+    /// What came of a rendition since its latest keyframe, for a shard that begins to serve it.
+    Cached(RenditionId, Vec<Packet>),
+    /// The frame cache of a rendition takes memory that is needed otherwise.
+    DropCache(RenditionId),
     /// The publisher's clock.
     Clock(RenditionId, SenderClock),
     /// A viewer needs a keyframe.

@@ -9,6 +9,7 @@ mod apply;
 mod core;
 mod ice;
 pub(crate) mod links;
+mod newcomers;
 mod outgoing;
 mod overload;
 pub(crate) mod peer;
@@ -94,6 +95,7 @@ impl<I: Io> Shard<I> {
             rx.drain(|datagram| core.receive(datagram, tx));
             core.take_messages(tx);
             core.fan_out(tx);
+            core.catch_up(tx);
         }
         if flow == Flow::Continue && now_us >= self.next_tick_us {
             core.drops.set(DropReason::NotTaken, tx.untaken());
@@ -144,7 +146,9 @@ impl<I: Io> Shard<I> {
     /// When the next turn has something to do if nothing comes before; `None`: never.
     pub(crate) fn next_timer_us(&self) -> Option<u64> {
         let tick_us = self.core.has_timers().then_some(self.next_tick_us);
-        tick_us.into_iter().chain(self.core.next_burst_us()).min()
+        let bursts = self.core.next_burst_us();
+        let catch_up = self.core.next_catch_up_us();
+        tick_us.into_iter().chain(bursts).chain(catch_up).min()
     }
 
     /// The network, to be looked at.
@@ -191,7 +195,19 @@ impl Core {
             }
             Message::KeyframeRequest(rendition) => {
                 if let Some(source) = self.source_mut(&rendition) {
-                    source.keyframes.want();
+                    source.keyframes.want_once();
+                }
+            }
+            Message::Cached(rendition, packets) => {
+                let place = self.renditions.place(&rendition);
+                if let Some(rendition) = place.and_then(|place| self.renditions.get_mut(place)) {
+                    rendition.fill_cache(packets);
+                }
+            }
+            Message::DropCache(rendition) => {
+                let place = self.renditions.place(&rendition);
+                if let Some(rendition) = place.and_then(|place| self.renditions.get_mut(place)) {
+                    rendition.store.drop_cache();
                 }
             }
         }

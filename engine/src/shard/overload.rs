@@ -45,6 +45,8 @@ pub(crate) struct Overload {
     highest_us: u64,
     /// Least lag of the last window.
     last_lowest_us: u64,
+    /// Until then nothing should be done that can be put off.
+    behind_until_us: u64,
     /// Since when viewers have been let back in or given up, if any still go without.
     shedding: Option<Shedding>,
 }
@@ -69,14 +71,23 @@ impl Overload {
             lowest_us: None,
             highest_us: 0,
             last_lowest_us: 0,
+            behind_until_us: 0,
             shedding: None,
         }
     }
 
-    /// Video was sent that had waited so long.
-    pub(crate) fn note(&mut self, lag_us: u64) {
+    /// Video that had waited so long was sent at `now_us`.
+    pub(crate) fn note(&mut self, lag_us: u64, now_us: u64) {
+        if lag_us > self.max_lag_us / 4 {
+            self.behind_until_us = now_us.saturating_add(lag_us);
+        }
         self.lowest_us = Some(self.lowest_us.map_or(lag_us, |lowest| lowest.min(lag_us)));
         self.highest_us = self.highest_us.max(lag_us);
+    }
+
+    /// Whether what came lately had to wait, though not yet for too long.
+    pub(crate) fn is_behind(&self, now_us: u64) -> bool {
+        now_us < self.behind_until_us
     }
 
     /// Whether viewers go without video.
@@ -156,8 +167,8 @@ mod tests {
         let mut now_us = start_us;
         let mut decisions = Vec::new();
         for lag_us in lags_us {
-            overload.note(*lag_us);
-            overload.note(lag_us + 50_000);
+            overload.note(*lag_us, 0);
+            overload.note(lag_us + 50_000, 0);
             now_us += OVERLOAD_WINDOW_US;
             decisions.push(overload.judge(now_us).map(|(decision, _)| decision));
         }

@@ -4,11 +4,14 @@
 use crate::counters::DropReason;
 use crate::event::Event;
 use crate::io::Tx;
-use crate::limits::{MAX_RTCP_BYTES, SWEEP_ROUNDS, TICK_US, TWCC_INTERVAL_US};
+use crate::limits::{
+    CATCH_UP_INTERVAL_US, MAX_RTCP_BYTES, SWEEP_ROUNDS, TICK_US, TWCC_INTERVAL_US,
+};
 use crate::packet::rtcp::{FirEntry, SenderInfo};
 use crate::packet::rtcp_write::RtcpWriter;
 use crate::route::clock::SenderClock;
 use crate::route::source::{Activity, Source};
+use crate::route::viewer::Stage;
 use crate::shard::core::Core;
 use crate::shard::links::Message;
 use crate::shard::outgoing::Attachment;
@@ -25,6 +28,7 @@ impl Core {
     pub(crate) fn tick<T: Tx>(&mut self, tx: &mut T) {
         self.round += 1;
         self.tend_renditions();
+        self.bound_caches();
         for position in 0..self.publishers.len() {
             self.publisher_feedback(self.publishers[position], tx);
         }
@@ -45,19 +49,26 @@ impl Core {
                 continue;
             };
             rendition.expire_packets(self.now_us);
+            if rendition.has_newcomers() && !self.newcomers.contains(&place) {
+                if self.newcomers.is_empty() {
+                    self.catch_up_due_us = self.now_us + CATCH_UP_INTERVAL_US;
+                }
+                self.newcomers.push(place);
+            }
             if rendition.viewers.is_empty() {
-                rendition.keyframes.satisfied();
+                rendition.keyframes.unwanted();
             }
             if !rendition.keyframes.due(self.now_us) {
                 continue;
             }
-            // Here somebody waits, until the keyframe is there.
-            rendition.keyframes.want();
+            if rendition.waits_for_keyframe() {
+                rendition.keyframes.want();
+            }
             let (id, home) = (rendition.spec.id, rendition.spec.home);
             if home != self.links.id {
                 self.tell_shard(home, Message::KeyframeRequest(id));
             } else if let Some(source) = self.source_mut(&id) {
-                source.keyframes.want();
+                source.keyframes.want_once();
             }
         }
     }
@@ -142,13 +153,16 @@ impl Core {
             let Attachment::Attached { rendition, place } = outgoing.attachment else {
                 continue;
             };
-            let Some(rendition) = self.renditions.get(rendition) else {
+            let Some(rendition) = self.renditions.get_mut(rendition) else {
                 continue;
             };
+            rendition.forget_squeeze(place, now_us);
             let viewer = &rendition.viewers[place];
             let clock_rate = rendition.current_clock_rate();
             outgoing.publish(viewer, clock_rate);
-            if viewer.waiting || viewer.packets == 0 {
+            // To one who catches up, the clock would tell that the picture is late, and its sound
+            // would be delayed to match.
+            if viewer.stage != Stage::Live || viewer.packets == 0 {
                 continue;
             }
             let Some(clock) = rendition.sender_clock(now_us) else {
@@ -178,6 +192,21 @@ impl Core {
         }
     }
 
+    /// Publishes how much is cached of what a publisher sends.
+    fn publish_caches(&self, place: u32) {
+        let tracks = self.transports.get(place).map(|t| &t.tracks);
+        for source in tracks
+            .into_iter()
+            .flatten()
+            .flat_map(|track| &track.sources)
+        {
+            if let Some(rendition) = self.renditions.get(source.rendition) {
+                let cached = rendition.store.cached_packets();
+                source.spec.counters.cached_packets.set(cached);
+            }
+        }
+    }
+
     /// Reports to a publisher, and publishes its tracks' counts.
     fn receiver_report<T: Tx>(&mut self, place: u32, tx: &mut T) {
         let now_us = self.now_us;
@@ -197,6 +226,7 @@ impl Core {
                 silent.then_some(source.spec.rendition)
             })
             .collect();
+        self.publish_caches(place);
         for rendition in silent {
             if !self.tell(Event::RenditionInactive(rendition))
                 && let Some(source) = self.source_mut(&rendition)

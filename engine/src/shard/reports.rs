@@ -132,10 +132,10 @@ impl Core {
             return;
         };
         outgoing.keyframe_requests += 1;
-        if let Attachment::Attached { rendition, .. } = outgoing.attachment
+        if let Attachment::Attached { rendition, place } = outgoing.attachment
             && let Some(rendition) = self.renditions.get_mut(rendition)
         {
-            rendition.keyframes.want();
+            rendition.keyframe_wanted(place);
         }
     }
 
@@ -184,7 +184,7 @@ impl Core {
         };
         for sequence_number in sequence_numbers {
             let index = rendition.viewers[place].source_index(sequence_number);
-            let packet = index.and_then(|index| rendition.kept_for(place, index));
+            let packet = index.and_then(|index| rendition.kept_for(place, index, now_us));
             let Some(packet) = packet else {
                 outgoing.retransmissions_refused += 1;
                 continue;

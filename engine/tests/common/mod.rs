@@ -42,6 +42,16 @@ impl World {
         Self::forwarding(shards, forwarding)
     }
 
+    /// An engine whose viewers always wait for a keyframe.
+    pub fn without_cache(shards: u16, seed: u64) -> Self {
+        let forwarding = Forwarding {
+            seed,
+            max_cache_us: 0,
+            ..Forwarding::default()
+        };
+        Self::forwarding(shards, forwarding)
+    }
+
     /// An engine that forwards like this.
     pub fn forwarding(shards: u16, forwarding: Forwarding) -> Self {
         let network = SimNetwork::new(forwarding.seed);
