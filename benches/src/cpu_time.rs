@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 /// How much of it `work` took.
-pub(crate) fn cpu_time(work: impl FnOnce()) -> Duration {
+pub fn cpu_time(work: impl FnOnce()) -> Duration {
     let start = now();
     work();
     now() - start

@@ -14,6 +14,7 @@ pub mod packets;
 mod sink;
 mod studio;
 
+pub use cpu_time::cpu_time;
 pub use floor::Floor;
 pub use frames::{Frame, FramePattern};
 pub use sink::SinkIo;
