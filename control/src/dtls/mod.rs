@@ -22,6 +22,7 @@ mod error;
 mod fingerprint;
 mod guard;
 mod message;
+mod protection;
 mod reassembly;
 mod record;
 mod srtp;
