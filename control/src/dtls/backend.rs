@@ -165,11 +165,13 @@ impl Driver {
                 .unwrap_or_else(|_| Err(DtlsError::Timeout { alert: shared.plaintext_alert() })),
         };
         match result {
-            Ok((keys, protection)) => {
+            Ok((conn, keys, protection)) => {
                 shared.counters.count_completed();
                 shared.establish(protection, ended);
                 // The session may have lost interest; the association lives until it is dropped.
                 let _ = outcome.send(Ok(keys));
+                // Last: it ends the crate's tasks, and nobody should wait for that.
+                drop(conn);
             }
             Err(error) => {
                 shared.counters.count_failed();
@@ -184,7 +186,7 @@ impl Driver {
     async fn establish(
         &self,
         mut inbound: mpsc::Receiver<Inbound>,
-    ) -> Result<(Keys, Protection), DtlsError> {
+    ) -> Result<(DTLSConn, Keys, Protection), DtlsError> {
         let profiles = match self.handshake.role {
             Role::Client => self.handshake.srtp_profiles.clone(),
             Role::Server => vec![self.answer_client_hello(&mut inbound).await?],
@@ -202,7 +204,8 @@ impl Driver {
                 },
                 None => from_crate(error),
             })?;
-        self.export(&conn).await
+        let (keys, protection) = self.export(&conn).await?;
+        Ok((conn, keys, protection))
     }
 
     /// Waits for the first ClientHello and picks the SRTP profile.
