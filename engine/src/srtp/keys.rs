@@ -175,6 +175,10 @@ impl KeyMaterial {
 
 #[cfg(test)]
 impl MasterKey {
+    pub(super) fn salt(&self) -> &[u8] {
+        &self.salt.0[..self.profile.salt_len()]
+    }
+
     /// Sets a salt of up to 14 bytes, whatever the profile's length.
     pub(super) fn set_salt_for_test(&mut self, salt: &[u8]) {
         self.salt.0[..salt.len()].copy_from_slice(salt);
