@@ -15,11 +15,6 @@ use std::process::Command;
 const LIBRARIES: &[&str] = &[
     "aws_lc_",
     "/aws-lc",
-    // RustCrypto, which `webrtc-srtp` opens and seals RTCP with.
-    "aead::",
-    "aes::",
-    "aes_gcm::",
-    "polyval::",
     // The fingerprint of STUN messages.
     "crc32fast::",
 ];

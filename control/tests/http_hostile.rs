@@ -27,6 +27,15 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The next answer, which has no body.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        text.push(soon(stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(text).unwrap()
+}
+
 fn head(length: usize) -> String {
     format!(
         "POST /whep/stage HTTP/1.1\r\nHost: x\r\nContent-Type: {SDP}\r\n\
@@ -111,13 +120,44 @@ async fn a_connection_is_kept_for_the_next_request_but_not_for_ever() {
     let request = b"OPTIONS /whep/stage HTTP/1.1\r\nHost: x\r\n\r\n";
     for _ in 0..2 {
         stream.write_all(request).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(soon(stream.read_u8()).await.unwrap());
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 204"));
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 204"));
     }
     assert_eq!(rest(&mut stream).await, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn among_many_connections_none_stays_for_nothing() {
+    let http = HttpLimits {
+        max_connections: 8,
+        max_kept: 2,
+        ..HttpLimits::default()
+    };
+    let server = Server::start(Options {
+        http,
+        ..Options::default()
+    })
+    .await;
+    let request = b"OPTIONS /whep/stage HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 204"));
+        kept.push(stream);
+    }
+    // Many more than there are places for, one after the other: each makes room.
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    for stream in &mut kept {
+        stream.write_all(request).await.unwrap();
+        assert!(answer(stream).await.starts_with("HTTP/1.1 204"));
+    }
     server.stop().await;
 }
 

@@ -12,7 +12,9 @@ use fanmill_engine::counters::DropReason;
 use fanmill_engine::event::Event;
 use fanmill_engine::ids::ShardId;
 use fanmill_engine::io::sim::SimPeer;
-use fanmill_engine::limits::{MAX_ADDRESSES_PER_TRANSPORT, STRANGE_STUN_PER_SECOND};
+use fanmill_engine::limits::{
+    COMMANDS_PER_TURN, MAX_ADDRESSES_PER_TRANSPORT, STRANGE_STUN_PER_SECOND,
+};
 use fanmill_engine::srtp::Profile;
 
 const GCM: Profile = Profile::AeadAes128Gcm;
@@ -91,6 +93,26 @@ fn a_wrong_password_is_told_and_changes_nothing() {
     world.run_ms(20);
     assert_eq!(world.dropped(DropReason::UnknownAddress), 1);
     peer.ice = right;
+    peer.check(true);
+    world.run_ms(20);
+    peer.receive();
+    assert_eq!(peer.answers.len(), 1);
+}
+
+#[test]
+fn a_check_that_overtakes_its_transport_is_not_refused() {
+    let mut world = World::new(1, 4);
+    // More than one turn's commands.
+    let mut peers: Vec<_> = (0..COMMANDS_PER_TURN + 1)
+        .map(|_| world.stranger(0, GCM))
+        .collect();
+    let peer = peers.last_mut().unwrap();
+    peer.check(true);
+    world.run_ms(20);
+    peer.receive();
+    assert!(peer.answers.is_empty());
+    assert_eq!(world.dropped(DropReason::StunUnknownUfrag), 1);
+    assert!(world.events().is_empty());
     peer.check(true);
     world.run_ms(20);
     peer.receive();

@@ -19,6 +19,7 @@ use crate::client::sdp::Ssrcs;
 use crate::client::signalling;
 use crate::find_max;
 use crate::floor;
+use crate::measure::joining::Joining;
 use crate::measure::system::{MachineCpu, ProcessCpu, receive_buffer_errors, resident_bytes};
 use crate::measure::totals::{Totals, histogram_us, record_us};
 use crate::media::source::Shape;
@@ -29,6 +30,8 @@ use crate::server::{self, OwnServer};
 
 /// Joins on their way at once.
 const MAX_JOINING: usize = 64;
+/// A timer's granularity, with some margin.
+const TIMER_SLACK: Duration = Duration::from_millis(4);
 /// After the ramp: what joining caused (keyframes, buffers) dies down.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long viewers may take from their keys to their first packet.
@@ -112,6 +115,7 @@ async fn measure_server(args: &BenchArgs, own: Option<&OwnServer>) -> anyhow::Re
         steps,
         bench.failures,
         &bench.phases,
+        &bench.joining,
     ))
 }
 
@@ -177,6 +181,7 @@ pub struct Bench {
     empty_bytes: Option<u64>,
     failures: Failures,
     phases: JoinPhases,
+    joining: Joining,
     bar: ProgressBar,
 }
 
@@ -184,7 +189,9 @@ impl Bench {
     async fn start(args: &BenchArgs, own: Option<&OwnServer>) -> anyhow::Result<Self> {
         let identity = Identity::generate()?;
         let context = Arc::new(Context {
+            // Viewers come from different places: each has a connection of its own.
             http: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
                 .timeout(Duration::from_secs(20))
                 .build()
                 .context("cannot make an HTTP client")?,
@@ -236,6 +243,7 @@ impl Bench {
                 check_us: histogram_us(),
                 handshake_us: histogram_us(),
             },
+            joining: Joining::default(),
             bar: progress_bar(args.quiet),
         };
         if let Some(whip) = whip {
@@ -293,14 +301,15 @@ impl Bench {
     async fn grow(&mut self, target: u64) {
         self.bar.set_length(target);
         self.bar.set_message("joining");
+        let begin = self.moment(false);
         let mut joining: JoinSet<JoinResult> = JoinSet::new();
         let interval = Duration::from_secs_f64(1.0 / f64::from(self.args.ramp.max(1)));
         let missing = target.saturating_sub(self.viewers());
         let mut next = Instant::now();
         for _ in 0..missing {
             sleep_until(next).await;
-            // A late join does not make the following ones crowd.
-            next = (next + interval).max(Instant::now() - interval);
+            // A late join does not make the following ones crowd, more than the timer makes them.
+            next = (next + interval).max(Instant::now() - interval.max(TIMER_SLACK));
             while joining.len() >= MAX_JOINING {
                 let done = joining.join_next().await;
                 self.joined(done);
@@ -316,6 +325,10 @@ impl Bench {
         }
         while let Some(done) = joining.join_next().await {
             self.joined(Some(done));
+        }
+        // A server that has gone is noticed by the measurement that follows.
+        if let (Ok(begin), Ok(end)) = (begin, self.moment(false)) {
+            self.joining.add(&begin, &end);
         }
     }
 

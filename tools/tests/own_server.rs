@@ -62,6 +62,15 @@ fn assert_served(report: &Value) {
     let step = &report["steps"][0];
     assert_eq!(report["join_failures"], 0, "{report:#}");
     assert_eq!((&step["viewers"], &step["joined"]), (&5.into(), &5.into()));
+    let joining = &report["joining"];
+    assert_eq!(
+        (&joining["joins"], &joining["lost"]),
+        (&5.into(), &0.into())
+    );
+    assert!(
+        joining["server_cpu_us"].as_f64().unwrap() > 0.0,
+        "{joining}"
+    );
     let count = |name: &str| step["counts"][name].as_u64().unwrap();
     // Five viewers, two seconds, thirty video frames and fifty audio packets a second: a machine
     // so busy that it delivers a fifth of that has still delivered something.

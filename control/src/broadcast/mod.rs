@@ -308,7 +308,9 @@ impl Broadcast {
             tracing::info!(stream = session.stream, transport, %reason, "session ended");
             // All viewers of a publisher are detached, which may wait for the data plane.
             let leave = move || broadcast.tables().leave(&session);
-            if tokio::task::spawn_blocking(leave).await.is_err() {
+            let left = tokio::task::spawn_blocking(leave).await;
+            // It may also be cut off, by the end of the program.
+            if left.is_err_and(|error| error.is_panic()) {
                 tracing::error!(transport, "clearing up after a session panicked");
             }
         });

@@ -1,32 +1,33 @@
-//! The backend built on the `dtls` crate: one task an association.
+//! The backend built on the `dtls` crate: one task a handshake.
 //!
 //! The task waits for the ClientHello (as a server), for its turn, runs the crate's handshake over
-//! a [`VirtualConn`], exports the keys and then keeps reading until either side closes. What the
-//! crate does not do itself is done here and in the guard: the deadline, the choice of the SRTP
-//! profile, the limits, the release of everything.
+//! a [`VirtualConn`], exports the keys and ends, and with it everything of the crate's. What the
+//! crate does not do itself is done here, in the guard and by the [`Association`]: the deadline,
+//! the choice of the SRTP profile, the limits, the end.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, timeout_at};
 use webrtc_dtls::Error as CrateError;
 use webrtc_dtls::cipher_suite::CipherSuiteId;
 use webrtc_dtls::config::{ClientAuthType, Config, ExtendedMasterSecretType};
 use webrtc_dtls::conn::DTLSConn;
 use webrtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use webrtc_dtls::signature_hash_algorithm::SignatureScheme;
+use webrtc_dtls::state::State;
 use webrtc_util::KeyingMaterialExporter;
 
-use super::association::{Association, Ended, Ending, Inlet, Outcome, QUEUE_LEN, Started};
+use super::association::{Association, Ended, Ending, Inbound, Orders, Outcome, Shared, Started};
 use super::certificate::Certificate;
 use super::client_hello::{ClientHello, ECDHE_ECDSA_AES_128_GCM_SHA256};
-use super::conn::{Inbound, SharedGuard, VirtualConn, lock};
+use super::conn::VirtualConn;
 use super::counters::Counters;
 use super::error::{AlertDescription, DtlsError};
 use super::fingerprint::{Fingerprint, FingerprintAlgorithm};
 use super::guard::{Budget, Guard};
+use super::protection::{Protection, Secrets};
 use super::record;
 use super::srtp::{EXPORTER_LABEL, Keys, SrtpProfile, split_keying_material};
 use super::{Backend, Handshake, Limits, Role, SendDatagram};
@@ -37,8 +38,6 @@ const FLIGHT_INTERVAL: Duration = Duration::from_millis(150);
 /// Handshake bytes per record: with record, handshake, UDP and IPv6 headers 1223 bytes, below the
 /// least MTU of IPv6.
 const MTU: usize = 1150;
-/// Time for the close_notify to get through the crate's queue.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The `dtls` crate as backend. One per process; cheap to share.
 #[derive(Debug)]
@@ -91,37 +90,22 @@ impl Backend for DtlsCrate {
             bytes: self.limits.max_bytes,
         };
         let guard = Guard::new(handshake.role, budget, Arc::clone(&self.counters));
-        let guard: SharedGuard = Arc::new(Mutex::new(guard));
-        let (queue, inbound) = mpsc::channel(QUEUE_LEN);
+        let counters = Arc::clone(&self.counters);
+        let (association, shared, orders) = Association::new(guard, counters, send);
         let (outcome_sender, outcome) = oneshot::channel();
         let (ended_sender, ended) = oneshot::channel();
-        let (closing, flooded) = (CancellationToken::new(), CancellationToken::new());
         let driver = Driver {
             deadline: Instant::now() + handshake.deadline,
             handshake,
             certificate: self.certificate.clone(),
             limits: self.limits,
             gate: Arc::clone(&self.gate),
-            counters: Arc::clone(&self.counters),
-            guard: Arc::clone(&guard),
-            send: Arc::clone(&send),
-            closing: closing.clone(),
-            flooded: flooded.clone(),
+            shared,
         };
-        let task = tokio::spawn(driver.run(inbound, outcome_sender, ended_sender));
-        let inlet = Inlet {
-            guard,
-            queue,
-            flooded,
-            counters: Arc::clone(&self.counters),
-            send,
-        };
+        let task = tokio::spawn(driver.run(orders, outcome_sender, ended_sender));
+        association.runs_as(task.abort_handle());
         Ok(Started {
-            association: Association {
-                inlet,
-                closing,
-                task,
-            },
+            association,
             outcome: Outcome(outcome),
             ended: Ended(ended),
         })
@@ -149,62 +133,60 @@ impl Gate {
     }
 }
 
-/// The state of one association's task.
+/// The state of one handshake's task.
 struct Driver {
     handshake: Handshake,
     deadline: Instant,
     certificate: Certificate,
     limits: Limits,
     gate: Arc<Gate>,
-    counters: Arc<Counters>,
-    guard: SharedGuard,
-    send: SendDatagram,
-    closing: CancellationToken,
-    flooded: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 impl Driver {
     async fn run(
         self,
-        inbound: mpsc::Receiver<Inbound>,
+        Orders { inbound, stop }: Orders,
         outcome: oneshot::Sender<Result<Keys, DtlsError>>,
         ended: oneshot::Sender<Ending>,
     ) {
+        let shared = &self.shared;
         let result = tokio::select! {
             biased;
-            () = self.closing.cancelled() => Err(DtlsError::Closed),
-            () = self.flooded.cancelled() => Err(DtlsError::Flooded {
-                datagrams: self.limits.max_datagrams,
-                bytes: self.limits.max_bytes,
+            () = stop.cancelled() => Err(if shared.is_closing() {
+                DtlsError::Closed
+            } else {
+                DtlsError::Flooded {
+                    datagrams: self.limits.max_datagrams,
+                    bytes: self.limits.max_bytes,
+                }
             }),
             result = timeout_at(self.deadline, self.establish(inbound)) => result
-                .unwrap_or_else(|_| {
-                    Err(DtlsError::Timeout { alert: lock(&self.guard).plaintext_alert() })
-                }),
+                .unwrap_or_else(|_| Err(DtlsError::Timeout { alert: shared.plaintext_alert() })),
         };
-        let ending = match result {
-            Ok((conn, keys)) => {
-                lock(&self.guard).establish();
-                self.counters.count_completed();
+        match result {
+            Ok((conn, keys, protection)) => {
+                shared.counters.count_completed();
+                shared.establish(protection, ended);
                 // The session may have lost interest; the association lives until it is dropped.
                 let _ = outcome.send(Ok(keys));
-                self.hold(conn).await
+                // Last: it ends the crate's tasks, and nobody should wait for that.
+                drop(conn);
             }
             Err(error) => {
-                self.counters.count_failed();
+                shared.counters.count_failed();
                 tracing::debug!(%error, role = ?self.handshake.role, "no DTLS association");
+                shared.end();
                 let _ = outcome.send(Err(error));
-                Ending::HandshakeFailed
+                let _ = ended.send(Ending::HandshakeFailed);
             }
-        };
-        lock(&self.guard).end();
-        let _ = ended.send(ending);
+        }
     }
 
     async fn establish(
         &self,
         mut inbound: mpsc::Receiver<Inbound>,
-    ) -> Result<(DTLSConn, Keys), DtlsError> {
+    ) -> Result<(DTLSConn, Keys, Protection), DtlsError> {
         let profiles = match self.handshake.role {
             Role::Client => self.handshake.srtp_profiles.clone(),
             Role::Server => vec![self.answer_client_hello(&mut inbound).await?],
@@ -212,8 +194,7 @@ impl Driver {
         let _permit = self.gate.enter().await?;
         let presented = Arc::new(OnceLock::new());
         let config = self.config(&profiles, Arc::clone(&presented));
-        let (guard, send) = (Arc::clone(&self.guard), Arc::clone(&self.send));
-        let conn = Arc::new(VirtualConn::new(inbound, guard, send));
+        let conn = Arc::new(VirtualConn::new(inbound, Arc::clone(&self.shared)));
         let is_client = self.handshake.role == Role::Client;
         let conn = DTLSConn::new(conn, config, is_client, None)
             .await
@@ -223,8 +204,8 @@ impl Driver {
                 },
                 None => from_crate(error),
             })?;
-        let keys = self.export(&conn).await?;
-        Ok((conn, keys))
+        let (keys, protection) = self.export(&conn).await?;
+        Ok((conn, keys, protection))
     }
 
     /// Waits for the first ClientHello and picks the SRTP profile.
@@ -242,7 +223,7 @@ impl Driver {
         };
         tracing::debug!(?hello, "ClientHello");
         choose_profile(&hello, &self.handshake.srtp_profiles).map_err(|(error, alert)| {
-            (self.send)(&record::fatal_alert(alert.0));
+            (self.shared.send)(&record::fatal_alert(alert.0));
             error
         })
     }
@@ -295,7 +276,7 @@ impl Driver {
         }
     }
 
-    async fn export(&self, conn: &DTLSConn) -> Result<Keys, DtlsError> {
+    async fn export(&self, conn: &DTLSConn) -> Result<(Keys, Protection), DtlsError> {
         let state = conn.connection_state().await;
         // The crate has asked the same already; keys must not depend on when it asks.
         let peer_fingerprint =
@@ -310,36 +291,33 @@ impl Driver {
             .map_err(|error| DtlsError::Protocol(Box::new(error)))?;
         let (local, remote) = split_keying_material(profile, self.handshake.role, &material)
             .ok_or_else(|| DtlsError::Protocol("the keying material has a wrong length".into()))?;
-        Ok(Keys {
+        let protection = self.protection(&state)?;
+        let keys = Keys {
             profile,
             local,
             remote,
             peer_fingerprint,
-        })
+        };
+        Ok((keys, protection))
     }
 
-    /// Keeps an established association until one side closes it.
-    async fn hold(&self, conn: DTLSConn) -> Ending {
-        // No application data passes the guard once it knows of the keys, but a record may have
-        // been just ahead of that, and the crate's reader stalls unless it is drained.
-        let mut discarded = [0; 1];
-        loop {
-            tokio::select! {
-                biased;
-                () = self.closing.cancelled() => {
-                    if timeout(CLOSE_TIMEOUT, conn.close()).await.is_err() {
-                        tracing::debug!("close_notify not sent in time");
-                    }
-                    return Ending::Local;
-                }
-                read = conn.read(&mut discarded, None) => {
-                    match read {
-                        Ok(_) | Err(CrateError::ErrBufferTooSmall) => {}
-                        Err(_) => return Ending::ByPeer,
-                    }
-                }
-            }
-        }
+    /// What remains of the crate's connection.
+    fn protection(&self, state: &State) -> Result<Protection, DtlsError> {
+        let logged = state
+            .key_log_data()
+            .map_err(|error| DtlsError::Protocol(Box::new(error)))?;
+        let role = self.handshake.role;
+        let (client_random, server_random) = match role {
+            Role::Client => (&logged.local_random, &logged.remote_random),
+            Role::Server => (&logged.remote_random, &logged.local_random),
+        };
+        let secrets = Secrets {
+            master_secret: &logged.master_secret,
+            client_random,
+            server_random,
+        };
+        Protection::derive(role, &secrets, self.shared.next_protected())
+            .ok_or_else(|| DtlsError::Protocol("the record keys cannot be derived".into()))
     }
 }
 

@@ -6,39 +6,19 @@
 
 use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use webrtc_util::Conn;
 
-use super::SendDatagram;
-use super::client_hello::ClientHello;
-use super::guard::Guard;
+use super::association::{Inbound, Shared};
 use super::record::Records;
-
-/// What the reactor's side queues for the handshake task.
-#[derive(Debug)]
-pub(super) enum Inbound {
-    /// The first ClientHello is complete; its records follow.
-    ClientHello(Box<ClientHello>),
-    /// Whole records.
-    Records(Bytes),
-}
-
-/// The guard of an association, shared by the reactor's side and the backend's.
-pub(super) type SharedGuard = Arc<Mutex<Guard>>;
-
-/// Locks a guard. It keeps no invariant across calls that a panic could break.
-pub(super) fn lock(guard: &SharedGuard) -> std::sync::MutexGuard<'_, Guard> {
-    guard.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 pub(super) struct VirtualConn {
     queue: tokio::sync::Mutex<Queue>,
-    guard: SharedGuard,
-    send: SendDatagram,
+    shared: Arc<Shared>,
 }
 
 struct Queue {
@@ -48,16 +28,12 @@ struct Queue {
 }
 
 impl VirtualConn {
-    pub(super) fn new(
-        receiver: mpsc::Receiver<Inbound>,
-        guard: SharedGuard,
-        send: SendDatagram,
-    ) -> Self {
+    pub(super) fn new(receiver: mpsc::Receiver<Inbound>, shared: Arc<Shared>) -> Self {
         let queue = tokio::sync::Mutex::new(Queue {
             receiver,
             rest: Bytes::new(),
         });
-        Self { queue, guard, send }
+        Self { queue, shared }
     }
 }
 
@@ -108,8 +84,7 @@ impl Conn for VirtualConn {
     }
 
     async fn send(&self, datagram: &[u8]) -> webrtc_util::Result<usize> {
-        lock(&self.guard).note_outgoing(datagram);
-        (self.send)(datagram);
+        self.shared.send_noted(datagram);
         Ok(datagram.len())
     }
 

@@ -47,6 +47,8 @@ drop_reasons! {
     ChangeCipherSpec = "change_cipher_spec",
     /// A protected record too short for its nonce and tag, or longer than its kind can be.
     CiphertextLength = "ciphertext_length",
+    /// A protected alert that was not sealed with the peer's keys.
+    AlertAuthentication = "alert_authentication",
     /// Protected application data: no data channels are offered.
     ApplicationData = "application_data",
     /// A protected handshake record after the handshake: a repeat, or a renegotiation.

@@ -86,6 +86,8 @@ fn hint(alert: Option<AlertDescription>) -> String {
 pub struct AlertDescription(pub u8);
 
 impl AlertDescription {
+    /// `close_notify`.
+    pub const CLOSE_NOTIFY: Self = Self(0);
     /// `insufficient_security`.
     pub const INSUFFICIENT_SECURITY: Self = Self(71);
     /// `protocol_version`.

@@ -4,14 +4,16 @@
 //! sees a byte of it. During the handshake the guard rebuilds what it lets through: handshake
 //! messages whole, checked, in order and once each, in records numbered by itself; a
 //! ChangeCipherSpec only of its one legal form; protected records only of the lengths a Finished
-//! or an alert can have. After the handshake nothing unprotected passes, and of the protected
-//! records only alerts. Everything else is dropped and counted.
+//! can have. After the handshake nothing passes but protected alerts, which are not the backend's
+//! any more: [`Association`](super::Association) opens them, and those that came earlier with
+//! them. Everything else is dropped and counted.
 //!
 //! Unprotected alerts are dropped even during the handshake: anyone who can spoof the peer's
 //! address could end the handshake with one, while dropping a true one costs only the wait for
 //! the deadline. Their description is logged and reported with the timeout.
 //!
-//! It also keeps the last flight for a peer that lost it: the backend forgets it.
+//! It also keeps the last flight for a peer that lost it: the backend forgets it. And it notes how
+//! many protected records the backend has sent, so that no number is used twice.
 //!
 //! Holds no keys, never blocks, never sees a socket or a clock.
 
@@ -37,7 +39,8 @@ const MAX_CIPHERTEXT_LEN: usize = 128;
 /// ChangeCipherSpecs and protected records passed per handshake. None can be checked without keys;
 /// a peer that repeats its flight every 100 ms until the deadline sends 300.
 const MAX_UNCHECKED: usize = 400;
-/// Protected records kept while the ChangeCipherSpec before them is still on its way.
+/// Protected records kept while the ChangeCipherSpec before them is still on its way, and as many
+/// alerts kept until there are keys to open them with.
 const MAX_HELD: usize = 4;
 
 /// What one handshake may cost.
@@ -54,6 +57,8 @@ pub(super) struct Inspection {
     pub(super) deliver: Vec<u8>,
     /// Whether `deliver` holds handshake messages, which are delivered once only.
     pub(super) has_message: bool,
+    /// Protected alerts to open, once the handshake is done.
+    pub(super) alerts: Vec<u8>,
     /// The first ClientHello, when this datagram completed it. It is in `deliver` too.
     pub(super) client_hello: Option<ClientHello>,
     /// A datagram to send to the peer again.
@@ -82,6 +87,9 @@ pub(super) struct Guard {
     unchecked: usize,
     change_cipher_spec_passed: bool,
     held: Vec<Vec<u8>>,
+    held_alerts: Vec<Vec<u8>>,
+    /// Number of the next protected record of this side.
+    next_protected: u64,
     last_flight: Option<Arc<[u8]>>,
     repeated_at: Option<Instant>,
     plaintext_alert: Option<AlertDescription>,
@@ -99,17 +107,20 @@ impl Guard {
             unchecked: 0,
             change_cipher_spec_passed: false,
             held: Vec::new(),
+            held_alerts: Vec::new(),
+            next_protected: 0,
             last_flight: None,
             repeated_at: None,
             plaintext_alert: None,
         }
     }
 
-    /// The backend has both Finished messages.
-    pub(super) fn establish(&mut self) {
+    /// The backend has both Finished messages. Returns the protected alerts that came before.
+    pub(super) fn establish(&mut self) -> Vec<u8> {
         self.phase = Phase::Established;
         self.reassembly = Reassembly::default();
         self.held = Vec::new();
+        std::mem::take(&mut self.held_alerts).concat()
     }
 
     /// The association is over.
@@ -117,7 +128,13 @@ impl Guard {
         self.phase = Phase::Ended;
         self.reassembly = Reassembly::default();
         self.held = Vec::new();
+        self.held_alerts = Vec::new();
         self.last_flight = None;
+    }
+
+    /// Number of the next protected record of this side.
+    pub(super) fn next_protected(&self) -> u64 {
+        self.next_protected
     }
 
     /// The last unprotected alert of the handshake.
@@ -130,11 +147,18 @@ impl Guard {
     /// A server's HelloVerifyRequest and its last flight are the two the backend does not repeat
     /// by its timer (RFC 6347 4.2.4); each is one datagram. A client repeats every flight.
     pub(super) fn note_outgoing(&mut self, datagram: &[u8]) {
-        if self.role == Role::Client || self.phase != Phase::Handshaking {
+        if self.phase != Phase::Handshaking {
+            return;
+        }
+        let records = || Records::new(datagram).map_while(Result::ok);
+        for record in records().filter(|record| record.epoch == 1) {
+            self.next_protected = self.next_protected.max(record.sequence + 1);
+        }
+        if self.role == Role::Client {
             return;
         }
         let mut flight_to_keep = false;
-        for record in Records::new(datagram).map_while(Result::ok) {
+        for record in records() {
             match (record.content_type, record.body.first()) {
                 (record::CHANGE_CIPHER_SPEC, _) => flight_to_keep = true,
                 (record::HANDSHAKE, Some(&message::HELLO_VERIFY_REQUEST)) if record.epoch == 0 => {
@@ -227,9 +251,10 @@ impl Guard {
                     content_type: record::ALERT,
                     body,
                     bytes,
+                    ..
                 }) => {
                     if is_ciphertext_len(body.len()) {
-                        inspection.deliver.extend_from_slice(bytes);
+                        inspection.alerts.extend_from_slice(bytes);
                         continue;
                     }
                     DropReason::CiphertextLength
@@ -322,6 +347,12 @@ impl Guard {
             record::APPLICATION_DATA => DropReason::ApplicationData,
             _ if !is_ciphertext_len(record.body.len()) => DropReason::CiphertextLength,
             _ if !self.spend_unchecked() => DropReason::Budget,
+            // The peer has its keys and ours are not there yet, or it has overtaken them.
+            record::ALERT if self.held_alerts.len() < MAX_HELD => {
+                self.held_alerts.push(record.bytes.to_vec());
+                return;
+            }
+            record::ALERT => DropReason::OutOfWindow,
             _ if self.change_cipher_spec_passed => {
                 inspection.deliver.extend_from_slice(record.bytes);
                 return;

@@ -24,6 +24,8 @@ pub(super) const APPLICATION_DATA: u8 = 23;
 pub(super) struct Record<'a> {
     pub(super) content_type: u8,
     pub(super) epoch: u16,
+    /// 48 bits.
+    pub(super) sequence: u64,
     pub(super) body: &'a [u8],
     /// Header and body.
     pub(super) bytes: &'a [u8],
@@ -52,15 +54,16 @@ impl<'a> Records<'a> {
         }
         let mut fields = || {
             let epoch = reader.u16()?;
-            let _sequence_number = reader.take(6)?;
+            let sequence = reader.u48()?;
             let body = reader.vec16().filter(|body| !body.is_empty())?;
-            Some((epoch, body))
+            Some((epoch, sequence, body))
         };
-        let (epoch, body) = fields().ok_or(DropReason::TruncatedRecord)?;
+        let (epoch, sequence, body) = fields().ok_or(DropReason::TruncatedRecord)?;
         let bytes = &self.rest[..RECORD_HEADER_LEN + body.len()];
         Ok(Record {
             content_type,
             epoch,
+            sequence,
             body,
             bytes,
         })
@@ -82,12 +85,12 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// Appends an epoch-0 record header for `length` bytes of body.
-pub(super) fn write_header(out: &mut Vec<u8>, content_type: u8, sequence: u64, length: u16) {
+/// Appends a record header for `length` bytes of body. `number` is the epoch (16 bits) above the
+/// sequence number (48 bits).
+pub(super) fn write_header(out: &mut Vec<u8>, content_type: u8, number: u64, length: u16) {
     out.push(content_type);
     out.extend_from_slice(&DTLS_1_2.to_be_bytes());
-    out.extend_from_slice(&0u16.to_be_bytes());
-    out.extend_from_slice(&sequence.to_be_bytes()[2..]);
+    out.extend_from_slice(&number.to_be_bytes());
     out.extend_from_slice(&length.to_be_bytes());
 }
 

@@ -38,6 +38,14 @@ impl<'a> Reader<'a> {
         })
     }
 
+    pub(super) fn u48(&mut self) -> Option<u64> {
+        self.take(6).map(|bytes| {
+            bytes
+                .iter()
+                .fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+        })
+    }
+
     /// `opaque x<0..2^8-1>`.
     pub(super) fn vec8(&mut self) -> Option<&'a [u8]> {
         let length = self.u8()?;

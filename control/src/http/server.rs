@@ -26,6 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct HttpLimits {
     /// Connections at once; further ones wait in the listener's backlog.
     pub max_connections: usize,
+    /// As long as there are more than this, new ones end after their first answer: when many
+    /// viewers come at once, each from elsewhere, those who were answered must not hold the places
+    /// (and 15 KiB each) until their next request, which mostly never comes.
+    pub max_kept: usize,
     /// Time for the head of a request, from the opening of the connection or the end of the
     /// request before: also how long an idle connection is kept.
     pub head_timeout: Duration,
@@ -39,6 +43,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
+            max_kept: 256,
             head_timeout: Duration::from_secs(10),
             max_age: Duration::from_secs(300),
             drain: Duration::from_millis(500),
@@ -53,9 +58,8 @@ pub async fn serve(
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(
-        limits.max_connections.min(Semaphore::MAX_PERMITS),
-    ));
+    let max_connections = limits.max_connections.min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(max_connections));
     let connections = TaskTracker::new();
     loop {
         let place = Arc::clone(&places).acquire_owned();
@@ -65,7 +69,8 @@ pub async fn serve(
         };
         match accepted {
             (Ok(place), Ok((stream, _))) => {
-                let connection = connection(stream, router.clone(), limits, stop.clone());
+                let keep = max_connections - places.available_permits() <= limits.max_kept;
+                let connection = connection(stream, router.clone(), limits, keep, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -99,13 +104,15 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     limits: HttpLimits,
+    keep: bool,
     stop: CancellationToken,
 ) {
     // Answers are short and awaited; without it they are only later, not wrong.
     let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout);
+        .header_read_timeout(limits.head_timeout)
+        .keep_alive(keep);
     let service = TowerToHyperService::new(router);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

@@ -45,6 +45,11 @@ impl Core {
         let name = std::str::from_utf8(request.local_ufrag).unwrap_or_default();
         let Some(place) = self.by_ufrag.get(name).copied() else {
             self.count(DropReason::StunUnknownUfrag);
+            // Its transport may be about to be added. The peer would take a refusal for final, and
+            // checks again if it hears nothing.
+            if !self.links.commands.is_empty() {
+                return;
+            }
             return self.hand_up(source, None, bytes);
         };
         let Some(transport) = self.transports.get(place) else {

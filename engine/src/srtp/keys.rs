@@ -67,10 +67,6 @@ impl MasterKey {
         &self.key.0[..self.profile.key_len()]
     }
 
-    pub(super) fn salt(&self) -> &[u8] {
-        &self.salt.0[..self.profile.salt_len()]
-    }
-
     /// Fails unless the key was made for `profile`.
     pub(super) fn check_profile(&self, profile: Profile) -> Result<(), SrtpError> {
         if self.profile == profile {
@@ -113,12 +109,15 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Key derivation labels of the RTP (not RTCP) session keys (RFC 3711 4.3.2).
+/// Key derivation labels of the session keys (RFC 3711 4.3.2).
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Label {
     Encryption = 0x00,
     Authentication = 0x01,
     Salt = 0x02,
+    RtcpEncryption = 0x03,
+    RtcpAuthentication = 0x04,
+    RtcpSalt = 0x05,
 }
 
 /// The master keys of both directions of a session.
@@ -176,6 +175,10 @@ impl KeyMaterial {
 
 #[cfg(test)]
 impl MasterKey {
+    pub(super) fn salt(&self) -> &[u8] {
+        &self.salt.0[..self.profile.salt_len()]
+    }
+
     /// Sets a salt of up to 14 bytes, whatever the profile's length.
     pub(super) fn set_salt_for_test(&mut self, salt: &[u8]) {
         self.salt.0[..salt.len()].copy_from_slice(salt);

@@ -19,6 +19,7 @@ mod keys;
 mod profile;
 mod replay;
 mod rtcp;
+mod rtcp_cipher;
 mod sha1;
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What all clients of a run have in common.
 pub struct Context {
-    /// The HTTP client, whose connections they share.
+    /// The HTTP client.
     pub http: Client,
     /// Bearer token for the endpoints.
     pub token: Option<String>,

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::args::BenchArgs;
+use crate::measure::joining::Joining;
 use crate::measure::totals::Counts;
 use crate::run::{Failures, JoinPhases, Moment};
 
@@ -259,6 +260,8 @@ pub struct Report {
     pub join_failure_reasons: Vec<String>,
     /// The parts of joining, up to the keys; what remains is the wait for media.
     pub join_phases: JoinPercentiles,
+    /// What joining cost.
+    pub joining: JoiningCost,
     /// In a search, the largest number of viewers served well.
     pub largest_good: Option<u64>,
 }
@@ -272,6 +275,35 @@ pub struct JoinPercentiles {
     pub check: Percentiles,
     /// The DTLS handshake.
     pub handshake: Percentiles,
+}
+
+/// What joining cost, from the POST to the keys.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct JoiningCost {
+    /// Viewers that joined.
+    pub joins: u64,
+    /// Joins per second while viewers were let join.
+    pub joins_per_second: f64,
+    /// CPU of the server for each, in microseconds, with what it sent meanwhile to those who had
+    /// joined.
+    pub server_cpu_us: Option<f64>,
+    /// CPU of this process for each, in microseconds, with what it received meanwhile.
+    pub generator_cpu_us: f64,
+    /// Packets lost meanwhile by viewers who had joined.
+    pub lost: u64,
+}
+
+impl From<&Joining> for JoiningCost {
+    fn from(joining: &Joining) -> Self {
+        let each_us = |ns: u64| ns as f64 / 1000.0 / joining.joins.max(1) as f64;
+        Self {
+            joins: joining.joins,
+            joins_per_second: joining.joins as f64 / joining.seconds.max(1e-3),
+            server_cpu_us: joining.server_cpu_ns.map(each_us),
+            generator_cpu_us: each_us(joining.own_cpu_ns),
+            lost: joining.lost,
+        }
+    }
 }
 
 /// The settings that matter for the figures.
@@ -312,6 +344,7 @@ impl Report {
         steps: Vec<Step>,
         failures: Failures,
         phases: &JoinPhases,
+        joining: &Joining,
     ) -> Self {
         let good = steps.iter().filter(|step| crate::find_max::is_good(step));
         let largest_good = good.map(|step| step.viewers).max();
@@ -341,6 +374,7 @@ impl Report {
                 check: Percentiles::from(&phases.check_us),
                 handshake: Percentiles::from(&phases.handshake_us),
             },
+            joining: JoiningCost::from(joining),
             largest_good: args.searches().then_some(largest_good.unwrap_or(0)),
         }
     }

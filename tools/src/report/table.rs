@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{JoinPercentiles, Percentiles, Report, Step, Usage};
+use super::{JoinPercentiles, JoiningCost, Percentiles, Report, Step, Usage};
 
 /// Renders a report: a table of several steps, or one step in detail.
 #[must_use]
@@ -11,7 +11,7 @@ pub fn render(report: &Report) -> String {
     // Writing to a String cannot fail, here and below.
     let _ = heading(&mut out, report);
     let _ = match &report.steps[..] {
-        [step] => detail(&mut out, step, &report.join_phases),
+        [step] => detail(&mut out, step, &report.join_phases, &report.joining),
         steps => overview(&mut out, steps),
     };
     if let Some(largest) = report.largest_good {
@@ -46,7 +46,12 @@ fn heading(out: &mut String, report: &Report) -> std::fmt::Result {
     }
 }
 
-fn detail(out: &mut String, step: &Step, phases: &JoinPercentiles) -> std::fmt::Result {
+fn detail(
+    out: &mut String,
+    step: &Step,
+    phases: &JoinPercentiles,
+    joining: &JoiningCost,
+) -> std::fmt::Result {
     let counts = &step.counts;
     let mut row = |name: &str, value: String| writeln!(out, "{name:<22}{value}");
     row(
@@ -109,6 +114,7 @@ fn detail(out: &mut String, step: &Step, phases: &JoinPercentiles) -> std::fmt::
     row("  of it HTTP", percentiles(&phases.answer))?;
     row("  of it ICE", percentiles(&phases.check))?;
     row("  of it DTLS", percentiles(&phases.handshake))?;
+    row("joining", cost(joining))?;
     row("first picture", percentiles(&step.picture))?;
     match &step.server {
         Some(server) => row("server CPU", usage(server))?,
@@ -234,6 +240,16 @@ fn percentiles(values: &Percentiles) -> String {
         ms(values.p99_us),
         ms(values.p999_us),
         ms(values.max_us)
+    )
+}
+
+fn cost(joining: &JoiningCost) -> String {
+    let server = joining.server_cpu_us;
+    let server = server.map_or("unknown".to_owned(), |us| format!("{us:.0} us"));
+    format!(
+        "{:.0} joins/s; CPU for each {server} of the server, {:.0} us of the generator; \
+         {} packets lost meanwhile",
+        joining.joins_per_second, joining.generator_cpu_us, joining.lost
     )
 }
 

@@ -184,7 +184,34 @@ fn after_the_handshake_only_protected_alerts_pass() {
         assert_eq!(dropped(&guard, reason), before + 1, "{reason:?}");
     }
     let alert = record(record::ALERT, 1, &[0; 26]);
-    assert_eq!(guard.inspect(&alert, now).deliver, alert);
+    assert_eq!(guard.inspect(&alert, now).alerts, alert);
+}
+
+#[test]
+fn protected_alerts_wait_for_the_keys_up_to_a_few() {
+    let mut guard = guard(Role::Server);
+    let now = Instant::now();
+    let alert = |content: u8| record(record::ALERT, 1, &[content; 26]);
+    for content in 0..6 {
+        let inspection = guard.inspect(&alert(content), now);
+        assert_eq!(inspection, Inspection::default());
+    }
+    assert_eq!(dropped(&guard, DropReason::OutOfWindow), 2);
+    assert_eq!(guard.establish(), [0, 1, 2, 3].map(alert).concat());
+    assert!(guard.establish().is_empty(), "once");
+}
+
+#[test]
+fn protected_records_of_this_side_are_numbered_on() {
+    for role in [Role::Server, Role::Client] {
+        let mut guard = guard(role);
+        assert_eq!(guard.next_protected(), 0);
+        // Records of these helpers bear the number 7.
+        guard.note_outgoing(&client_hello(0, &[]));
+        assert_eq!(guard.next_protected(), 0, "unprotected ones do not count");
+        guard.note_outgoing(&last_flight());
+        assert_eq!(guard.next_protected(), 8);
+    }
 }
 
 #[test]
@@ -409,12 +436,16 @@ proptest! {
                 })
                 .collect();
             let inspection = guard.inspect(&datagram, Instant::now());
+            for record in Records::new(&inspection.alerts) {
+                let record = record.expect("only whole records are handed on");
+                prop_assert!(is_established && is_ciphertext_len(record.body.len()));
+                prop_assert_eq!((record.epoch, record.content_type), (1, record::ALERT));
+            }
+            prop_assert!(!is_established || inspection.deliver.is_empty());
             for record in Records::new(&inspection.deliver) {
                 let record = record.expect("only whole records are delivered");
                 prop_assert!(record.bytes.len() <= 8192);
-                if is_established {
-                    prop_assert_eq!((record.epoch, record.content_type), (1, record::ALERT));
-                }
+                prop_assert!((record.epoch, record.content_type) != (1, record::ALERT));
                 if record.epoch == 1 {
                     prop_assert!(is_ciphertext_len(record.body.len()));
                 }
