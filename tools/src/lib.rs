@@ -19,4 +19,5 @@ pub mod receiver;
 pub mod report;
 pub mod run;
 pub mod server;
+pub mod settle;
 pub mod viewer;

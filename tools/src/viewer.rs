@@ -38,7 +38,9 @@ const RECEIVER_SSRC: u32 = 1;
 pub const MAX_PACKET_BYTES: usize = 2048;
 
 /// Which packets are decrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// All until the first keyframe, then one in 16.
