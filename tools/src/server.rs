@@ -52,7 +52,11 @@ impl OwnServer {
     /// When it cannot be started, or does not answer.
     pub async fn start_peer(command: impl FnOnce(u16) -> Command) -> anyhow::Result<Self> {
         let http_port = free_http_port()?;
-        Self::launch(command(http_port), http_port, temporary_directory()?).await
+        let directory = temporary_directory()?;
+        let mut command = command(http_port);
+        // What it leaves behind when it is killed goes with the directory.
+        command.env("TMPDIR", directory.path());
+        Self::launch(command, http_port, directory).await
     }
 
     async fn launch(

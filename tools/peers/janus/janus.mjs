@@ -79,7 +79,9 @@ admin: { admin_http = false }
 function start({ program, library }, port, shim) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'janus-'));
   configure(folder, library, port);
-  const janus = spawn(program, ['-F', folder, '-C', path.join(folder, 'janus.jcfg')], {
+  const configuration = ['-F', folder, '-C', path.join(folder, 'janus.jcfg')];
+  // Should this process be killed, Janus is too; setpriv becomes what it starts.
+  const janus = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...configuration], {
     stdio: 'ignore',
     env: { ...process.env, LD_PRELOAD: shim },
   });
@@ -96,7 +98,6 @@ function start({ program, library }, port, shim) {
   });
   process.on('SIGTERM', quit);
   process.on('SIGINT', quit);
-  process.on('exit', () => janus.kill('SIGKILL'));
   return janus.pid;
 }
 

@@ -84,10 +84,24 @@ impl FromStr for Load {
     }
 }
 
+impl Load {
+    /// What is measured with it: its cost, or in a search the viewers there can be.
+    #[must_use]
+    pub fn title(self, search: bool) -> String {
+        match search {
+            true => format!("the most viewers of {}", self.bitrate()),
+            false => self.to_string(),
+        }
+    }
+
+    fn bitrate(self) -> String {
+        format!("{} Mbit/s", self.bitrate_bps as f64 / 1e6)
+    }
+}
+
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mbps = self.bitrate_bps as f64 / 1e6;
-        write!(f, "{} viewers of {mbps} Mbit/s", self.viewers)
+        write!(f, "{} viewers of {}", self.viewers, self.bitrate())
     }
 }
 

@@ -13,10 +13,11 @@ pub mod table;
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use args::{CompareArgs, Load};
 use generator::{Floor, Generator};
@@ -36,7 +37,8 @@ struct Comparison {
     /// The version of each server.
     versions: Vec<String>,
     rounds: u32,
-    seconds: f64,
+    /// Length of each measurement; a search has its own.
+    seconds: Option<f64>,
     srtp: crate::args::SrtpArg,
     /// More flags that the generator was given.
     generator_flags: Vec<String>,
@@ -74,7 +76,18 @@ pub fn run(args: &CompareArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(compare(args))
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        // Dropped halfway, it takes the server and the generator with it.
+        tokio::select! {
+            result = compare(args) => result,
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
 }
 
 async fn compare(args: &CompareArgs) -> anyhow::Result<()> {
@@ -91,7 +104,7 @@ async fn compare(args: &CompareArgs) -> anyhow::Result<()> {
         machine: Machine::look().await?,
         versions: Vec::new(),
         rounds: args.rounds,
-        seconds: args.duration,
+        seconds: (!args.find_max).then_some(args.duration),
         srtp: args.srtp,
         generator_flags: args.bench.clone(),
         loads: Vec::new(),
@@ -135,19 +148,20 @@ async fn compare_at(
         reports: Vec::new(),
         failures: Vec::new(),
     };
+    let title = load.title(args.find_max);
     let mut runs: Vec<Runs> = args.only.iter().map(empty).collect();
     let (mut floors, mut floor_failures) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
         for of_server in &mut runs {
             let name = of_server.server.name();
-            eprintln!("{load}: round {round} of {}, {name}", args.rounds);
+            eprintln!("{title}: round {round} of {}, {name}", args.rounds);
             match measure(args, generator, fanmill, of_server.server, load).await {
                 Ok(report) => of_server.reports.push(report),
                 Err(error) => of_server.failures.push(format!("{error:#}")),
             }
         }
         if !args.find_max {
-            eprintln!("{load}: round {round} of {}, floor", args.rounds);
+            eprintln!("{title}: round {round} of {}, floor", args.rounds);
             match generator.floor(load).await {
                 Ok(floor) => floors.push(floor),
                 Err(error) => floor_failures.push(format!("{error:#}")),
@@ -195,12 +209,13 @@ impl Comparison {
             [] => String::new(),
             flags => format!(", fanmill-bench {}", flags.join(" ")),
         };
+        let seconds = self.seconds.map(|seconds| format!(" of {seconds} s"));
         format!(
             "{date}, {processor}, {cpus} CPUs, Linux {kernel}\n{}\none media thread each; medians \
-             of {} round(s) of {} s; SRTP {} offered{flags}; latency and join in ms",
+             of {} round(s){}; SRTP {} offered{flags}; latency and join in ms",
             self.versions.join("; "),
             self.rounds,
-            self.seconds,
+            seconds.unwrap_or_default(),
             self.srtp.name(),
         )
     }

@@ -61,7 +61,7 @@ pub fn cost(load: Load, rows: &[Row], floor: &[FloorRow]) -> String {
         cells
     });
     let lines: Vec<_> = servers.chain(floors).collect();
-    format!("{load}\n\n{}", align(COST, &lines))
+    format!("{}\n\n{}", load.title(false), align(COST, &lines))
 }
 
 /// The table of how many viewers each server served well.
@@ -83,11 +83,7 @@ pub fn search(load: Load, rows: &[Row]) -> String {
             ]
         })
         .collect();
-    let mbps = load.bitrate_bps as f64 / 1e6;
-    format!(
-        "the most viewers of {mbps} Mbit/s\n\n{}",
-        align(SEARCH, &lines)
-    )
+    format!("{}\n\n{}", load.title(true), align(SEARCH, &lines))
 }
 
 /// Why rounds of `what` failed.
