@@ -232,7 +232,7 @@ impl Compared {
         for runs in &self.runs {
             failures += &table::failures(runs.server.name(), &runs.failures);
         }
-        table + &failures
+        table + table::warning(&self.rows) + &failures
     }
 }
 

@@ -15,7 +15,7 @@ const BUSY_GENERATOR: f64 = 0.9;
 /// A machine above this share of its CPUs has none to spare.
 const BUSY_MACHINE: f64 = 0.95;
 /// Other processes above this many CPUs disturb.
-const DISTURBING_CPUS: f64 = 0.2;
+pub const DISTURBING_CPUS: f64 = 0.2;
 
 /// What the rounds of one server gave.
 #[derive(Debug, Serialize)]
@@ -80,6 +80,8 @@ pub struct Row {
     pub bytes_per_viewer: f64,
     /// SRTP profiles the server chose.
     pub srtp: Vec<SrtpArg>,
+    /// CPUs that processes took which are neither server nor generator.
+    pub others_cpus: f64,
     /// What makes the figures doubtful.
     pub notes: Vec<String>,
 }
@@ -192,6 +194,7 @@ fn row(runs: &Runs) -> Option<Row> {
         join_p99_us: median(|step| step.join.p99_us as f64)?,
         bytes_per_viewer: Spread::of(grown).map_or(0.0, |spread| spread.median),
         srtp,
+        others_cpus: others_cpus(runs),
         notes: notes(runs),
     })
 }
@@ -212,6 +215,16 @@ fn busy_share(step: &Step) -> f64 {
     let server = step.server.as_ref().map_or(0.0, |server| server.cpus);
     let all = server + step.generator.cpus + step.others_cpus + step.stolen_cpus;
     all / f64::from(step.machine_cpus.max(1))
+}
+
+/// The median of what others took, in a search also while the step failed that ended it.
+fn others_cpus(runs: &Runs) -> f64 {
+    let others = |step: &Step| step.others_cpus + step.stolen_cpus;
+    let of_report = |report: &Report| {
+        let steps = [telling(report), limiting(report)].into_iter().flatten();
+        steps.map(others).fold(0.0, f64::max)
+    };
+    Spread::of(runs.reports.iter().map(of_report)).map_or(0.0, |others| others.median)
 }
 
 /// What makes a row doubtful, in few words, the worst round's of each.
@@ -255,10 +268,14 @@ fn notes(runs: &Runs) -> Vec<String> {
     let refused = runs.reports.iter().map(|report| report.join_failures).max();
     let refused = refused.unwrap_or(0);
     note(refused > 0, format!("{refused} joins failed"));
-    let broken = worst(|step| step.counts.integrity_failures() as f64);
+    let broken = worst(|step| (step.counts.auth_failures + step.counts.corrupt) as f64);
     note(broken > 0.0, format!("{broken} packets broken"));
-    let others = Spread::of(steps().map(|step| step.others_cpus + step.stolen_cpus));
-    let others = others.map_or(0.0, |others| others.median);
+    let disagreed = worst(|step| step.counts.oracle_disagreed as f64);
+    note(
+        disagreed > 0.0,
+        format!("webrtc-srtp reads {disagreed} packets otherwise"),
+    );
+    let others = others_cpus(runs);
     note(
         others > DISTURBING_CPUS,
         format!("others took {others:.1} CPUs"),
@@ -267,206 +284,4 @@ fn notes(runs: &Runs) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::BenchArgs;
-    use crate::measure::totals::{Counts, histogram_us};
-    use crate::report::Usage;
-    use crate::run::{Failures, JoinPhases};
-    use clap::Parser;
-
-    /// A step in which nothing went wrong.
-    fn step(viewers: u64, ns_per_packet: f64) -> Step {
-        Step {
-            viewers,
-            joined: viewers,
-            counts: Counts {
-                packets: 1000,
-                expected: 1000,
-                ..Counts::default()
-            },
-            server: Some(Usage {
-                ns_per_packet,
-                ..Usage::default()
-            }),
-            server_bytes_per_viewer: Some(2048.0),
-            machine_cpus: 2,
-            ..Step::default()
-        }
-    }
-
-    /// What the generator would have reported, and this program read.
-    fn report(flags: &[&str], steps: Vec<Step>) -> Report {
-        let args = BenchArgs::parse_from([&["fanmill-bench"], flags].concat());
-        let phases = JoinPhases {
-            answer_us: histogram_us(),
-            check_us: histogram_us(),
-            handshake_us: histogram_us(),
-        };
-        let srtp = vec![SrtpArg::Gcm128];
-        let report = Report::new(&args, None, steps, Failures::default(), &phases, srtp);
-        let json = serde_json::to_string(&report).expect("a report is data");
-        serde_json::from_str(&json).expect("what is written can be read")
-    }
-
-    fn load(step: Step) -> Report {
-        report(&["--viewers", "10"], vec![step])
-    }
-
-    fn runs(server: Server, reports: Vec<Report>) -> Runs {
-        Runs {
-            server,
-            reports,
-            failures: Vec::new(),
-        }
-    }
-
-    fn cost(server: Server, ns: &[f64]) -> Runs {
-        runs(server, ns.iter().map(|&ns| load(step(10, ns))).collect())
-    }
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_middles() {
-        let median = |figures: &[f64]| Spread::of(figures.iter().copied()).map(|s| s.median);
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[7.0]), Some(7.0));
-        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 100.0, 2.0]), Some(3.0));
-        let spread = Spread::of([3.0, 1.0, 2.0]).map(|s| (s.lowest, s.highest));
-        assert_eq!(spread, Some((1.0, 3.0)));
-    }
-
-    #[test]
-    fn ratios_are_of_medians_and_to_fanmill_wherever_it_stands() {
-        let all = [
-            cost(Server::Janus, &[9000.0, 8000.0, 20_000.0]),
-            cost(Server::Fanmill, &[5000.0, 1000.0, 900.0]),
-        ];
-        let (rows, _) = summarize(&all, &[]);
-        assert_eq!(rows[0].ns_per_packet.median, 9000.0);
-        assert_eq!((rows[0].ratio, rows[1].ratio), (Some(9.0), Some(1.0)));
-        assert_eq!(rows[0].srtp, [SrtpArg::Gcm128]);
-        assert_eq!(rows[0].bytes_per_viewer, 2048.0);
-        assert!(rows[0].notes.is_empty(), "{:?}", rows[0].notes);
-    }
-
-    #[test]
-    fn without_fanmill_there_is_no_ratio() {
-        let (rows, _) = summarize(&[cost(Server::Janus, &[9000.0])], &[]);
-        assert_eq!(rows[0].ratio, None);
-        let (rows, _) = summarize(&[runs(Server::Fanmill, Vec::new())], &[]);
-        assert!(rows.is_empty(), "nothing was measured");
-    }
-
-    #[test]
-    fn each_mode_of_the_floor_has_its_median_and_ratio() {
-        let floors = |single, padded| {
-            let floor = |mode: &str, ns_per_packet| Floor {
-                mode: mode.to_owned(),
-                loss: 0.0,
-                ns_per_packet,
-            };
-            vec![floor("single", single), floor("padded", padded)]
-        };
-        let all = [cost(Server::Fanmill, &[1000.0])];
-        let floors = [
-            floors(3000.0, 500.0),
-            floors(2000.0, 700.0),
-            floors(2500.0, 600.0),
-        ];
-        let (_, floor) = summarize(&all, &floors);
-        let figures = floor
-            .iter()
-            .map(|row| (&row.mode[..], row.ns_per_packet.median, row.ratio));
-        let expected = [("single", 2500.0, Some(2.5)), ("padded", 600.0, Some(0.6))];
-        assert_eq!(Vec::from_iter(figures), expected);
-    }
-
-    #[test]
-    fn a_search_compares_the_most_viewers_served_well() {
-        let bad = |viewers, busiest_receiver| Step {
-            loss: 0.5,
-            busiest_receiver,
-            ..step(viewers, 1.0)
-        };
-        let search = |largest, busiest| {
-            let steps = vec![
-                step(50, 4000.0),
-                bad(2 * largest, busiest),
-                step(largest, 3000.0),
-            ];
-            report(&["--find-max"], steps)
-        };
-        let all = [
-            runs(Server::Fanmill, vec![search(800, 0.97)]),
-            runs(Server::Medooze, vec![search(100, 0.4), search(300, 0.5)]),
-        ];
-        let (rows, _) = summarize(&all, &[]);
-        assert_eq!((rows[1].viewers.median, rows[1].ratio), (200.0, Some(0.25)));
-        assert_eq!(
-            rows[1].ns_per_packet.median, 3000.0,
-            "of the largest good step"
-        );
-        assert_eq!(rows[0].notes, ["generator 97 % busy, its limit"]);
-        assert!(rows[1].notes.is_empty(), "its generator had CPU to spare");
-    }
-
-    #[test]
-    fn a_row_says_what_was_wrong_in_any_round() {
-        let wrong = |change: fn(&mut Step)| {
-            let mut step = step(10, 1000.0);
-            change(&mut step);
-            notes(&runs(Server::Janus, vec![cost_of_one(), load(step)]))
-        };
-        assert_eq!(
-            wrong(|step| step.busiest_receiver = 0.95),
-            ["generator 95 % busy, its limit"]
-        );
-        assert_eq!(wrong(|step| step.generator.cpus = 1.95), ["machine full"]);
-        assert_eq!(
-            wrong(|step| step.load_share = Some(0.8)),
-            ["load only 80 %"]
-        );
-        assert_eq!(wrong(|step| step.joined = 7), ["3 viewers without media"]);
-        assert_eq!(wrong(|step| step.silent = 2), ["2 viewers fell silent"]);
-        assert_eq!(wrong(|step| step.counts.corrupt = 1), ["1 packets broken"]);
-        assert_eq!(
-            wrong(|step| step.others_cpus = 0.8),
-            ["others took 0.4 CPUs"]
-        );
-        assert!(wrong(|_| ()).is_empty());
-    }
-
-    fn cost_of_one() -> Report {
-        load(step(10, 1000.0))
-    }
-
-    #[test]
-    fn failed_rounds_are_told_and_do_not_count() {
-        let mut all = cost(Server::Medooze, &[1000.0, 2000.0]);
-        all.failures.push("it ended".to_owned());
-        let (rows, _) = summarize(&[all], &[]);
-        assert_eq!(rows[0].ns_per_packet.median, 1500.0);
-        assert_eq!(rows[0].notes, ["2 of 3 rounds"]);
-    }
-
-    #[test]
-    fn a_report_without_the_figure_is_refused() {
-        assert!(check(&cost_of_one()).is_ok());
-        let unknown = Step {
-            server: None,
-            ..step(10, 1.0)
-        };
-        assert!(check(&load(unknown)).is_err());
-        let nothing = Step {
-            counts: Counts::default(),
-            ..step(10, 1.0)
-        };
-        assert!(check(&load(nothing)).is_err());
-        let never_good = Step {
-            loss: 0.9,
-            ..step(50, 1.0)
-        };
-        assert!(check(&report(&["--find-max"], vec![never_good])).is_err());
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::args::Load;
-use super::summary::{FloorRow, Row, Spread};
+use super::summary::{DISTURBING_CPUS, FloorRow, Row, Spread};
 
 const COST: [&str; 12] = [
     "server",
@@ -86,6 +86,18 @@ pub fn search(load: Load, rows: &[Row]) -> String {
     format!("{}\n\n{}", load.title(true), align(SEARCH, &lines))
 }
 
+/// A warning, if others used the machine while the rows were measured.
+#[must_use]
+pub fn warning(rows: &[Row]) -> &'static str {
+    let disturbed = rows.iter().any(|row| row.others_cpus > DISTURBING_CPUS);
+    if disturbed {
+        "! other processes used the machine meanwhile: measure again when it is quiet, and trust \
+         no ratio until then\n"
+    } else {
+        ""
+    }
+}
+
 /// Why rounds of `what` failed.
 #[must_use]
 pub fn failures(what: &str, failures: &[String]) -> String {
@@ -165,6 +177,7 @@ mod tests {
             join_p99_us: 253_400.0,
             bytes_per_viewer: 90.0 * 1024.0,
             srtp: vec![SrtpArg::Gcm128],
+            others_cpus: 0.1,
             notes: notes.iter().map(ToString::to_string).collect(),
         }
     }
@@ -207,6 +220,17 @@ server   viewers    range  ratio  ns/packet  lat. p50  lat. p99    SRTP  notes
 medooze      110  100-120      -       4000      1.23     20.00  gcm128
 ";
         assert_eq!(search(LOAD, &rows), expected);
+    }
+
+    #[test]
+    fn one_disturbed_row_is_enough_for_a_warning() {
+        let mut rows = [
+            row(Server::Fanmill, 900.0, None, &[]),
+            row(Server::Janus, 9000.0, None, &[]),
+        ];
+        assert_eq!(warning(&rows), "");
+        rows[1].others_cpus = 0.3;
+        assert!(warning(&rows).starts_with("! other processes"));
     }
 
     #[test]
