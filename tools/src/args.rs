@@ -110,7 +110,9 @@ pub struct BenchArgs {
 }
 
 /// An SRTP protection profile on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum SrtpArg {
     /// AEAD_AES_128_GCM.
@@ -122,6 +124,26 @@ pub enum SrtpArg {
 }
 
 impl SrtpArg {
+    /// What stands for `profile`.
+    #[must_use]
+    pub const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::AeadAes128Gcm => Self::Gcm128,
+            Profile::AeadAes256Gcm => Self::Gcm256,
+            Profile::Aes128CmSha1_80 => Self::Sha1,
+        }
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gcm128 => "gcm128",
+            Self::Gcm256 => "gcm256",
+            Self::Sha1 => "sha1",
+        }
+    }
+
     /// The profile meant.
     #[must_use]
     pub const fn profile(self) -> Profile {
@@ -160,7 +182,11 @@ impl BenchArgs {
     }
 }
 
-fn parse_bitrate(text: &str) -> Result<u64, String> {
+/// Reads a bit rate such as `2.5M`.
+///
+/// # Errors
+/// What to give instead.
+pub fn parse_bitrate(text: &str) -> Result<u64, String> {
     let (number, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
         Some(b'M') => (&text[..text.len() - 1], 1e6),
@@ -191,6 +217,16 @@ mod tests {
         assert_eq!(parse_bitrate("64000"), Ok(64_000));
         for wrong in ["", "M", "-1M", "1", "nan", "2.5G", "é"] {
             assert!(parse_bitrate(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_profiles_are_those_of_the_command_line() {
+        for profile in Profile::ALL {
+            let named = SrtpArg::of(profile);
+            assert_eq!(named.profile(), profile);
+            let parsed = <SrtpArg as clap::ValueEnum>::from_str(named.name(), false);
+            assert_eq!(parsed, Ok(named));
         }
     }
 

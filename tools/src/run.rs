@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, SrtpArg};
 use crate::client::JoinError;
 use crate::client::dtls::Identity;
 use crate::client::join::{Context, Session, join};
@@ -20,19 +20,21 @@ use crate::client::signalling;
 use crate::find_max;
 use crate::floor;
 use crate::measure::joining::Joining;
-use crate::measure::system::{MachineCpu, ProcessCpu, receive_buffer_errors, resident_bytes};
-use crate::measure::totals::{Totals, histogram_us, record_us};
+use crate::measure::moment::Moment;
+use crate::measure::system::{MachineCpu, ProcessCpu, receive_buffer_errors, resident_tree_bytes};
+use crate::measure::totals::{histogram_us, record_us};
 use crate::media::source::Shape;
 use crate::publisher::Publishers;
 use crate::receiver::Receivers;
 use crate::report::{self, Report, Step};
 use crate::server::{self, OwnServer};
+use crate::settle::{settle, undisturbed_bytes_per_second};
 
 /// Joins on their way at once.
 const MAX_JOINING: usize = 64;
 /// A timer's granularity, with some margin.
 const TIMER_SLACK: Duration = Duration::from_millis(4);
-/// After the ramp: what joining caused (keyframes, buffers) dies down.
+/// After the ramp, without publishers of the run's own: what joining caused dies down.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long viewers may take from their keys to their first packet.
 const FIRST_PACKET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,11 +118,12 @@ async fn measure_server(args: &BenchArgs, own: Option<&OwnServer>) -> anyhow::Re
         bench.failures,
         &bench.phases,
         &bench.joining,
+        bench.srtp_chosen,
     ))
 }
 
 /// Opens as many files as the system allows: each viewer is one.
-fn raise_open_files() {
+pub fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // Joins fail one by one, with a reason, if this was not enough.
@@ -172,6 +175,8 @@ pub struct Bench {
     context: Arc<Context>,
     receivers: Receivers,
     publishers: Option<Publishers>,
+    /// What they send when nobody asks for keyframes.
+    load_bytes_per_second: f64,
     published: Vec<Url>,
     endpoints: Vec<Url>,
     viewers: Vec<Joined>,
@@ -182,6 +187,7 @@ pub struct Bench {
     failures: Failures,
     phases: JoinPhases,
     joining: Joining,
+    srtp_chosen: Vec<SrtpArg>,
     bar: ProgressBar,
 }
 
@@ -231,6 +237,7 @@ impl Bench {
             context,
             receivers,
             publishers: None,
+            load_bytes_per_second: 0.0,
             published: Vec::new(),
             endpoints,
             viewers: Vec::new(),
@@ -244,12 +251,13 @@ impl Bench {
                 handshake_us: histogram_us(),
             },
             joining: Joining::default(),
+            srtp_chosen: Vec::new(),
             bar: progress_bar(args.quiet),
         };
         if let Some(whip) = whip {
             bench.publish(&whip).await?;
         }
-        bench.empty_bytes = bench.pid.and_then(resident_bytes);
+        bench.empty_bytes = bench.pid.and_then(resident_tree_bytes);
         Ok(bench)
     }
 
@@ -277,6 +285,8 @@ impl Bench {
             audio: !self.args.no_audio,
             keyframe_interval_ns: (self.args.keyframe_interval.max(0.0) * 1e9) as u64,
         };
+        self.load_bytes_per_second =
+            undisturbed_bytes_per_second(shape) * f64::from(self.args.publishers);
         self.publishers = Some(Publishers::start(sessions, shape)?);
         Ok(())
     }
@@ -337,6 +347,10 @@ impl Bench {
             Some(Ok((id, Ok(mut session)))) => {
                 let resource = session.resource.take();
                 self.note_phases(&session);
+                let profile = SrtpArg::of(session.keys.profile());
+                if !self.srtp_chosen.contains(&profile) {
+                    self.srtp_chosen.push(profile);
+                }
                 self.receivers.add(id, session);
                 self.viewers.push(Joined { id, resource });
                 self.bar.set_position(self.viewers());
@@ -401,7 +415,10 @@ impl Bench {
                 self.failures.reasons.join("\n")
             );
         }
-        sleep(SETTLE).await;
+        match &self.publishers {
+            Some(publishers) => settle(publishers, self.load_bytes_per_second).await,
+            None => sleep(SETTLE).await,
+        }
         let begin = self.moment(true)?;
         self.watch(duration).await;
         let end = self.moment(false)?;
@@ -437,12 +454,14 @@ impl Bench {
             at: Instant::now(),
             viewers: self.viewers(),
             totals: self.receivers.report(reset_latency),
-            server: self.pid.map(ProcessCpu::read).transpose()?,
-            server_bytes: self.pid.and_then(resident_bytes),
+            server: self.pid.map(ProcessCpu::read_tree).transpose()?,
+            server_bytes: self.pid.and_then(resident_tree_bytes),
             own: ProcessCpu::read(std::process::id())?,
             machine: MachineCpu::read(),
             receive_buffer_errors: receive_buffer_errors(),
             published_packets: publishers.map_or(0, |p| load(&p.packets)),
+            published_bytes: publishers.map_or(0, |p| load(&p.bytes)),
+            load_bytes_per_second: self.load_bytes_per_second,
             late_frames: publishers.map_or(0, |p| load(&p.late_frames) + load(&p.send_failures)),
             keyframes: publishers.map_or(0, |p| load(&p.keyframes)),
             retransmitted: publishers.map_or(0, |p| load(&p.retransmitted)),
@@ -457,34 +476,6 @@ impl Bench {
         self.publishers = None;
         self.bar.finish_and_clear();
     }
-}
-
-/// All accounts at one moment.
-pub struct Moment {
-    /// When.
-    pub at: Instant,
-    /// Viewers that hold a session.
-    pub viewers: u64,
-    /// What they have seen.
-    pub totals: Totals,
-    /// The server's CPU.
-    pub server: Option<ProcessCpu>,
-    /// The server's resident memory.
-    pub server_bytes: Option<u64>,
-    /// This process's CPU.
-    pub own: ProcessCpu,
-    /// The machine's CPU.
-    pub machine: MachineCpu,
-    /// Datagrams dropped at full sockets, on the whole machine.
-    pub receive_buffer_errors: u64,
-    /// RTP packets the publishers sent.
-    pub published_packets: u64,
-    /// Frames sent late, and packets not sent.
-    pub late_frames: u64,
-    /// Keyframes sent.
-    pub keyframes: u64,
-    /// Packets publishers sent again.
-    pub retransmitted: u64,
 }
 
 /// Servers made for comparison tell their process at `/pid`.

@@ -1,4 +1,6 @@
 //! A server of the run's own: started on free ports of the loopback interface, ended with the run.
+//!
+//! `fanmill-bench` starts Fanmill when it is given no URL; the comparison starts every server so.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -27,10 +29,9 @@ impl OwnServer {
     /// # Errors
     /// When it cannot be started, or does not answer.
     pub async fn start(program: &Path, shards: usize) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
         let http_port = free_http_port()?;
         let udp_port = free_udp_ports(shards)?;
-        let log = std::fs::File::create(directory.path().join("server.log"))?;
+        let directory = temporary_directory()?;
         let mut command = Command::new(program);
         command
             .arg("serve")
@@ -40,14 +41,38 @@ impl OwnServer {
             .args(["--shards", &shards.to_string()])
             .arg("--admin")
             .arg(directory.path().join("admin.sock"))
-            .args(["--log", "warn"])
+            .args(["--log", "warn"]);
+        Self::launch(command, http_port, directory).await
+    }
+
+    /// Starts a server of any kind, whose `command` says that it is to speak WHIP and WHEP on a
+    /// port of 127.0.0.1, and waits until it listens there.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not answer.
+    pub async fn start_peer(command: impl FnOnce(u16) -> Command) -> anyhow::Result<Self> {
+        let http_port = free_http_port()?;
+        let directory = temporary_directory()?;
+        let mut command = command(http_port);
+        // What it leaves behind when it is killed goes with the directory.
+        command.env("TMPDIR", directory.path());
+        Self::launch(command, http_port, directory).await
+    }
+
+    async fn launch(
+        mut command: Command,
+        http_port: u16,
+        directory: tempfile::TempDir,
+    ) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(directory.path().join("server.log"))?;
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true);
         let child = command
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {:?}", command.as_std().get_program()))?;
         let pid = child.id().context("the server ended at once")?;
         let mut server = Self {
             child,
@@ -81,7 +106,7 @@ impl OwnServer {
         std::fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
     }
 
-    /// Its process id.
+    /// The id of the process that was started.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
@@ -124,6 +149,10 @@ pub fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+fn temporary_directory() -> anyhow::Result<tempfile::TempDir> {
+    tempfile::tempdir().context("cannot make a temporary directory")
 }
 
 fn free_http_port() -> anyhow::Result<u16> {

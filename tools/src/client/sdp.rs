@@ -19,7 +19,9 @@ const MAX_CANDIDATES: usize = 32;
 const MAX_FORMATS: usize = 64;
 
 /// The video codecs the publisher can imitate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum VideoCodec {
     /// VP8 (RFC 7741).

@@ -3,7 +3,7 @@
 //! Added up by [`Bench`](crate::run::Bench) over every time viewers are let join. The server's CPU
 //! includes what it sent meanwhile to those who had joined.
 
-use crate::run::Moment;
+use crate::measure::moment::Moment;
 
 /// Joins and what they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -2,5 +2,6 @@
 //! time, memory and dropped datagrams.
 
 pub mod joining;
+pub mod moment;
 pub mod system;
 pub mod totals;

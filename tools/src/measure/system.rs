@@ -20,7 +20,7 @@ pub struct ProcessError {
     source: std::io::Error,
 }
 
-/// The CPU time of each thread of a process, by thread id.
+/// The CPU time of each thread of one or more processes, by thread id.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessCpu {
     threads: BTreeMap<u32, (String, u64)>,
@@ -32,9 +32,28 @@ impl ProcessCpu {
     /// # Errors
     /// [`ProcessError`] when the process is gone or hidden.
     pub fn read(pid: u32) -> Result<Self, ProcessError> {
+        let mut cpu = Self::default();
+        cpu.add(pid)?;
+        Ok(cpu)
+    }
+
+    /// The same of a process and all its descendants. Those that end before a later reading are
+    /// missing from the difference.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when the process is gone or hidden.
+    pub fn read_tree(pid: u32) -> Result<Self, ProcessError> {
+        let mut cpu = Self::read(pid)?;
+        for descendant in tree(pid).into_iter().skip(1) {
+            // It may have ended since.
+            let _ = cpu.add(descendant);
+        }
+        Ok(cpu)
+    }
+
+    fn add(&mut self, pid: u32) -> Result<(), ProcessError> {
         let path = format!("/proc/{pid}/task");
         let tasks = fs::read_dir(&path).map_err(|source| ProcessError { pid, path, source })?;
-        let mut threads = BTreeMap::new();
         for task in tasks.flatten() {
             let Some(id) = task.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
@@ -45,9 +64,9 @@ impl ProcessCpu {
                 continue;
             };
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            threads.insert(id, (name.trim().to_owned(), ns));
+            self.threads.insert(id, (name.trim().to_owned(), ns));
         }
-        Ok(Self { threads })
+        Ok(())
     }
 
     /// Nanoseconds of CPU each thread took since `earlier`, by name, most first. Threads of one
@@ -81,6 +100,22 @@ impl ProcessCpu {
     }
 }
 
+/// A process and all its descendants, the process first.
+fn tree(pid: u32) -> Vec<u32> {
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(&pid) = tree.get(next) {
+        next += 1;
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children = children.split_ascii_whitespace();
+            tree.extend(children.filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    tree
+}
+
 fn thread_ns(task: PathBuf) -> Option<u64> {
     if let Ok(schedstat) = fs::read_to_string(task.join("schedstat"))
         && let Some(ns) = parse_schedstat(&schedstat)
@@ -109,9 +144,15 @@ fn parse_stat_ticks(text: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// Resident memory of a process, in bytes.
+/// Resident memory of a process and all its descendants, in bytes.
 #[must_use]
-pub fn resident_bytes(pid: u32) -> Option<u64> {
+pub fn resident_tree_bytes(pid: u32) -> Option<u64> {
+    let own = resident_bytes(pid)?;
+    let descendants = tree(pid).into_iter().skip(1);
+    Some(own + descendants.filter_map(resident_bytes).sum::<u64>())
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     parse_resident(&status)
 }
@@ -236,6 +277,30 @@ mod tests {
             spent = now.since(&before).iter().map(|(_, ns)| ns).sum();
         }
         assert!(resident_bytes(pid).is_some_and(|bytes| bytes > 1 << 20));
+    }
+
+    #[test]
+    fn a_process_is_charged_for_its_children() {
+        // The shell waits for its child, which spins: all that is charged is the child's.
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sh -c 'while :; do :; done' & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut child = String::new();
+        let mut output = std::io::BufReader::new(shell.stdout.take().expect("it is piped"));
+        std::io::BufRead::read_line(&mut output, &mut child).expect("the shell tells the child");
+        let child = child.trim().parse().expect("a process id");
+        let before = ProcessCpu::read_tree(shell.id()).expect("the shell waits");
+        let spent = |now: &ProcessCpu| now.since(&before).iter().map(|(_, ns)| ns).sum::<u64>();
+        while spent(&ProcessCpu::read_tree(shell.id()).expect("the shell waits")) < 20_000_000 {
+            std::thread::yield_now();
+        }
+        assert!(spent(&ProcessCpu::read(shell.id()).expect("the shell waits")) < 20_000_000);
+        assert!(resident_tree_bytes(shell.id()) > resident_bytes(shell.id()));
+        let child = rustix::process::Pid::from_raw(child).expect("a process id");
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it runs");
+        shell.wait().expect("the shell ends with its child");
     }
 
     proptest! {

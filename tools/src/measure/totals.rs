@@ -17,7 +17,7 @@ pub fn record_us(histogram: &mut Histogram<u64>, us: u64) {
 }
 
 /// Counts since the start. Two of them subtract to those of the time between.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Different RTP packets of audio and video, retransmitted ones included once.
     pub packets: u64,

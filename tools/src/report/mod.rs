@@ -7,12 +7,14 @@ pub mod plot;
 pub mod table;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, SrtpArg};
 use crate::measure::joining::Joining;
+use crate::measure::moment::Moment;
 use crate::measure::totals::Counts;
-use crate::run::{Failures, JoinPhases, Moment};
+use crate::run::{Failures, JoinPhases};
+use crate::settle::SETTLED_SHARE;
 
 /// A receiving thread above this share of a CPU may be the limit.
 const BUSY_THREAD: f64 = 0.85;
@@ -22,7 +24,7 @@ const BUSY_MACHINE: f64 = 0.95;
 const DISTURBING_CPUS: f64 = 0.2;
 
 /// Percentiles of a duration, in microseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Values recorded.
     pub count: u64,
@@ -49,7 +51,7 @@ impl From<&Histogram<u64>> for Percentiles {
 }
 
 /// CPU time of some threads.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ThreadCpu {
     /// Their name.
     pub name: String,
@@ -58,7 +60,7 @@ pub struct ThreadCpu {
 }
 
 /// What a process took.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// CPUs it kept busy.
     pub cpus: f64,
@@ -89,7 +91,7 @@ impl Usage {
 }
 
 /// The steady state with one number of viewers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Step {
     /// Viewers that hold a session.
     pub viewers: u64,
@@ -135,6 +137,9 @@ pub struct Step {
     pub receive_buffer_errors: u64,
     /// RTP packets published.
     pub published_packets: u64,
+    /// Bytes published, as a share of what the bit rate asked for; publishers that were asked for
+    /// many keyframes send less until they have made up for them.
+    pub load_share: Option<f64>,
     /// Published frames that were late, and packets that could not be sent.
     pub publisher_troubles: u64,
     /// Keyframes published.
@@ -168,6 +173,7 @@ impl Step {
             .saturating_sub(begin.machine.stolen_ns) as f64;
         let known = generator.cpus + server.as_ref().map_or(0.0, |server| server.cpus);
         let busiest = end.own.busiest_since(&begin.own, "receive-") as f64 / 1e9 / seconds;
+        let published = end.published_bytes - begin.published_bytes;
         let mut step = Self {
             viewers: end.viewers,
             joined: end.totals.joined,
@@ -192,6 +198,8 @@ impl Step {
             receive_buffer_errors: end.receive_buffer_errors
                 - begin.receive_buffer_errors.min(end.receive_buffer_errors),
             published_packets: end.published_packets - begin.published_packets,
+            load_share: (end.load_bytes_per_second > 0.0)
+                .then(|| published as f64 / seconds / end.load_bytes_per_second),
             publisher_troubles: end.late_frames - begin.late_frames,
             keyframes: end.keyframes - begin.keyframes,
             publisher_retransmitted: end.retransmitted - begin.retransmitted,
@@ -236,6 +244,14 @@ impl Step {
                 self.receive_buffer_errors
             ),
         );
+        let load = self.load_share.unwrap_or(1.0);
+        doubt(
+            load < SETTLED_SHARE,
+            format!(
+                "the publisher sent {:.0} % of the bit rate asked for, after too many keyframes",
+                100.0 * load
+            ),
+        );
         doubt(
             self.publisher_troubles > 0,
             format!(
@@ -248,7 +264,7 @@ impl Step {
 }
 
 /// A whole run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// What was asked for.
     pub settings: Settings,
@@ -258,6 +274,8 @@ pub struct Report {
     pub join_failures: u64,
     /// Why: the first few different reasons.
     pub join_failure_reasons: Vec<String>,
+    /// SRTP profiles that the server chose, for whichever viewer.
+    pub srtp_chosen: Vec<SrtpArg>,
     /// The parts of joining, up to the keys; what remains is the wait for media.
     pub join_phases: JoinPercentiles,
     /// What joining cost.
@@ -267,7 +285,7 @@ pub struct Report {
 }
 
 /// What joining consisted of.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JoinPercentiles {
     /// From the POST to the answer.
     pub answer: Percentiles,
@@ -278,7 +296,7 @@ pub struct JoinPercentiles {
 }
 
 /// What joining cost, from the POST to the keys.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct JoiningCost {
     /// Viewers that joined.
     pub joins: u64,
@@ -307,7 +325,7 @@ impl From<&Joining> for JoiningCost {
 }
 
 /// The settings that matter for the figures.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settings {
     /// Streams.
     pub publishers: u16,
@@ -324,7 +342,7 @@ pub struct Settings {
     /// Which packets were decrypted.
     pub verify: crate::viewer::Verify,
     /// SRTP profiles offered.
-    pub srtp: Vec<crate::args::SrtpArg>,
+    pub srtp: Vec<SrtpArg>,
     /// Shards of the server this run started.
     pub own_server_shards: Option<usize>,
     /// Where the server was, if this run did not start it.
@@ -345,6 +363,7 @@ impl Report {
         failures: Failures,
         phases: &JoinPhases,
         joining: &Joining,
+        srtp_chosen: Vec<SrtpArg>,
     ) -> Self {
         let good = steps.iter().filter(|step| crate::find_max::is_good(step));
         let largest_good = good.map(|step| step.viewers).max();
@@ -360,15 +379,13 @@ impl Report {
                 srtp: args.srtp.clone(),
                 own_server_shards,
                 whep: args.whep.clone(),
-                kernel: rustix::system::uname()
-                    .release()
-                    .to_string_lossy()
-                    .into_owned(),
+                kernel: kernel(),
                 processor: processor(),
             },
             steps,
             join_failures: failures.count,
             join_failure_reasons: failures.reasons,
+            srtp_chosen,
             join_phases: JoinPercentiles {
                 answer: Percentiles::from(&phases.answer_us),
                 check: Percentiles::from(&phases.check_us),
@@ -380,7 +397,16 @@ impl Report {
     }
 }
 
-fn processor() -> String {
+/// The kernel's release.
+#[must_use]
+pub fn kernel() -> String {
+    let system = rustix::system::uname();
+    system.release().to_string_lossy().into_owned()
+}
+
+/// The processor's name.
+#[must_use]
+pub fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
     let name = line.and_then(|line| line.split_once(':'));

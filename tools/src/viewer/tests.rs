@@ -113,6 +113,21 @@ fn gaps_duplicates_and_order_are_told_apart() {
 }
 
 #[test]
+fn a_leap_over_the_wrap_is_decrypted_even_between_two_samples() {
+    let mut pair = Pair::new(Verify::Sample);
+    // A server that sends a late packet before its first takes its number for one far ahead, and
+    // all that follow for the next cycle's.
+    let leap = [1, 2, 65_535];
+    for index in leap.into_iter().chain(65_539..65_600) {
+        let packet = pair.video(index, true);
+        pair.deliver(&packet);
+    }
+    let counts = pair.totals().counts;
+    assert_eq!((counts.auth_failures, counts.oracle_disagreed), (0, 0));
+    assert!(counts.oracle_agreed >= 4, "{counts:?}");
+}
+
+#[test]
 fn a_missing_packet_is_asked_for_and_its_retransmission_counts() {
     let mut pair = Pair::new(Verify::Sample);
     let payload = pair.payload(false);
