@@ -48,6 +48,8 @@ pub struct Studio {
     sealer: Sealer,
     index: u64,
     timestamp: u32,
+    /// Whether each frame is a keyframe.
+    keyframes: bool,
 }
 
 impl Studio {
@@ -66,8 +68,22 @@ impl Studio {
     /// When the engine refuses what it must accept.
     #[must_use]
     pub fn with_shards(shards: usize, viewers: usize, profile: Profile) -> Self {
+        Self::forwarding(shards, viewers, profile, Forwarding::default())
+    }
+
+    /// The same, forwarding in a way of their own.
+    ///
+    /// # Panics
+    /// When the engine refuses what it must accept.
+    #[must_use]
+    pub fn forwarding(
+        shards: usize,
+        viewers: usize,
+        profile: Profile,
+        forwarding: Forwarding,
+    ) -> Self {
         let networks = (0..shards).map(|_| SinkIo::new()).collect();
-        let (engine, events, shards) = Engine::assemble(networks, Forwarding::default());
+        let (engine, events, shards) = Engine::assemble(networks, forwarding);
         let publisher = key(profile, PUBLISHER, Side::Peer);
         let mut studio = Self {
             shards,
@@ -78,6 +94,7 @@ impl Studio {
             sealer: Sealer::new(profile, &publisher).expect("a key of the right length"),
             index: 1,
             timestamp: 0,
+            keyframes: true,
         };
         studio.connect(PUBLISHER);
         studio.publish();
@@ -284,6 +301,44 @@ impl Studio {
         }
     }
 
+    /// Whether frames are keyframes from now on, as they are at first.
+    pub fn make_keyframes(&mut self, keyframes: bool) {
+        self.keyframes = keyframes;
+    }
+
+    /// Takes a keyframe and `frames` others to every viewer; how many packets they are.
+    pub fn fill_cache(&mut self, frame: &Frame, frames: usize) -> u64 {
+        for number in 0..=frames {
+            self.make_keyframes(number == 0);
+            self.burst(frame);
+        }
+        (frame.len() * (frames + 1)) as u64
+    }
+
+    /// Lets one more viewer join, who begins with the `cached` packets since the latest keyframe; how
+    /// much CPU time it took from its subscription until it had caught up.
+    ///
+    /// # Panics
+    /// When it is not served them.
+    pub fn join(&mut self, cached: u64) -> Duration {
+        self.viewers += 1;
+        let number = self.viewers;
+        self.connect(number);
+        let goal = self.swallowed().0 + cached;
+        let mut took = cpu_time(|| self.view(number));
+        // It may take some seconds of the studio's time.
+        for _ in 0..10_000 {
+            if self.swallowed().0 >= goal {
+                return took;
+            }
+            for shard in &mut self.shards {
+                shard.io().advance(1_000);
+            }
+            took += cpu_time(|| self.turn());
+        }
+        panic!("the viewer has not caught up");
+    }
+
     fn frame(&mut self, frame: &Frame) -> Vec<Vec<u8>> {
         let packets = frame.iter().enumerate();
         packets
@@ -340,7 +395,7 @@ impl Studio {
         let mut payload = vec![position as u8; payload_bytes];
         // RFC 7741: the start of a partition; a keyframe if it is the first packet of the frame.
         payload[0] = if position == 0 { 0x10 } else { 0 };
-        payload[1] = 0;
+        payload[1] = u8::from(!self.keyframes);
         let mut out = vec![0; header.len() + payload.len() + self.sealer.overhead()];
         let sealed = self.sealer.seal(self.index, &header, &payload, &mut out);
         sealed.expect("the buffer is large enough");

@@ -27,3 +27,5 @@ pub mod transit;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
 pub use forwarding::Forwarding;
+#[doc(hidden)]
+pub use route::train::Trains;

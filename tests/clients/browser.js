@@ -79,6 +79,48 @@
     this.viewer = await this.connect(url, { transceivers, ...offer });
   },
 
+  /**
+   * Watches a stream of `fps` until its pictures come as slowly as that, and leaves. How long after
+   * the answer the first one was there, and the first of the present.
+   */
+  async join(url, fps) {
+    const pc = new RTCPeerConnection();
+    const video = document.body.appendChild(document.createElement('video'));
+    video.muted = video.autoplay = true;
+    pc.addTransceiver('audio', { direction: 'recvonly' });
+    video.srcObject = new MediaStream([
+      pc.addTransceiver('video', { direction: 'recvonly' }).receiver.track,
+    ]);
+    const pictures = [];
+    const count = (now, { rtpTimestamp }) => {
+      pictures.push({ at_ms: now, media_ms: rtpTimestamp / 90 });
+      video.requestVideoFrameCallback(count);
+    };
+    video.requestVideoFrameCallback(count);
+    await pc.setLocalDescription();
+    const headers = { 'Content-Type': 'application/sdp' };
+    const response = await fetch(url, { method: 'POST', headers, body: pc.localDescription.sdp });
+    const sdp = await response.text();
+    const answered_ms = performance.now();
+    if (response.status !== 201) throw new Error(`HTTP ${response.status}: ${sdp}`);
+    await pc.setRemoteDescription({ type: 'answer', sdp });
+    // Those of the past are closer to each other, and to be shown closer.
+    const close = (picture, at) => at > 0 && picture.media_ms - pictures[at - 1].media_ms < 750 / fps;
+    const past = () => pictures.findLastIndex(close) + 1;
+    while (pictures.length < past() + fps / 2) {
+      if (performance.now() > answered_ms + 20_000) throw new Error(`no picture: ${pc.connectionState}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const present = pictures[past()];
+    await fetch(new URL(response.headers.get('Location'), url), { method: 'DELETE' });
+    pc.close();
+    video.remove();
+    return {
+      first_picture_ms: pictures[0].at_ms - answered_ms,
+      present_ms: present.at_ms - answered_ms,
+    };
+  },
+
   /** What the viewer decoded so far. */
   async received() {
     const report = [...(await this.viewer.getStats()).values()];

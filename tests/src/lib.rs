@@ -11,6 +11,7 @@ pub mod clients;
 pub mod impair;
 pub mod netns;
 pub mod picture;
+pub mod plot;
 pub mod process;
 pub mod scene;
 pub mod server;

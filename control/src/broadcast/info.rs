@@ -49,6 +49,8 @@ pub struct TrackInfo {
     pub keyframes: u64,
     /// Keyframes asked for.
     pub keyframe_requests: u64,
+    /// Packets since the latest keyframe that viewers who join are served from; 0: none.
+    pub cached_packets: u64,
     /// Its simulcast encodings (layers); one without simulcast.
     pub encodings: Vec<EncodingInfo>,
 }
@@ -173,6 +175,7 @@ fn track_info(track: &IncomingTrack) -> TrackInfo {
         jitter_ms: best.jitter_us.get() as f64 / 1000.0,
         keyframes: best.keyframes.get(),
         keyframe_requests: best.keyframe_requests.get(),
+        cached_packets: best.cached_packets.get(),
         encodings,
     }
 }

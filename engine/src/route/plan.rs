@@ -108,14 +108,8 @@ impl Layout {
         self.lowest_index = self.lowest_index.min(packet.info.index);
         self.passed.add(&packet.info);
         self.planned.push(entry);
-        let extended = self
-            .trains
-            .last_mut()
-            .is_some_and(|train| train.extend(plain_len, may_pad));
-        if !extended {
-            self.trains
-                .push(Train::new(self.planned.len() - 1, plain_len));
-        }
+        let place = self.planned.len() - 1;
+        Train::join(&mut self.trains, place, plain_len, may_pad);
     }
 
     /// Makes single packets of trains of fewer than `least`.

@@ -87,7 +87,7 @@ impl Train {
 
     /// Takes the next packet if the train stays one the kernel accepts, and if the padding that
     /// takes is allowed and small.
-    pub(crate) fn extend(&mut self, bytes: usize, may_pad: bool) -> bool {
+    fn extend(&mut self, bytes: usize, may_pad: bool) -> bool {
         let sum = self.sum + self.last_bytes;
         let smallest = self.smallest.min(self.last_bytes);
         let segment_bytes = self.segment_bytes.max(bytes);
@@ -117,6 +117,16 @@ impl Train {
         true
     }
 
+    /// Puts the burst's next packet into the last of its trains, or into a new one.
+    pub(crate) fn join(trains: &mut Vec<Self>, place: usize, bytes: usize, may_pad: bool) {
+        let extended = trains
+            .last_mut()
+            .is_some_and(|train| train.extend(bytes, may_pad));
+        if !extended {
+            trains.push(Self::new(place, bytes));
+        }
+    }
+
     /// Padding for the packet at a place of the train that is this long.
     pub(crate) fn padding(&self, place: usize, bytes: usize) -> usize {
         if place + 1 == self.first + self.count {
@@ -124,6 +134,22 @@ impl Train {
         } else {
             self.segment_bytes - bytes
         }
+    }
+}
+
+/// The grouping alone, for benchmarks.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Trains(Vec<Train>);
+
+impl Trains {
+    /// Groups a burst of packets of these sizes; how many sends it is then.
+    pub fn group(&mut self, plain_bytes: &[usize], may_pad: bool) -> usize {
+        self.0.clear();
+        for (place, bytes) in plain_bytes.iter().enumerate() {
+            Train::join(&mut self.0, place, *bytes, may_pad);
+        }
+        self.0.len()
     }
 }
 
@@ -136,12 +162,7 @@ mod tests {
     fn grouped(sizes: &[usize], may_pad: bool) -> Vec<Train> {
         let mut trains: Vec<Train> = Vec::new();
         for (place, bytes) in sizes.iter().enumerate() {
-            if !trains
-                .last_mut()
-                .is_some_and(|train| train.extend(*bytes, may_pad))
-            {
-                trains.push(Train::new(place, *bytes));
-            }
+            Train::join(&mut trains, place, *bytes, may_pad);
         }
         trains
     }
