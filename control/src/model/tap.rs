@@ -5,14 +5,18 @@
 //! way from their [`Signal`] to a task.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use fanmill_engine::signal::Signal;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 /// A [`Signal`] that a task waits for: one for all taps and producers of that task.
 #[derive(Debug)]
-pub struct TapSignal(AsyncFd<Signal>);
+pub struct TapSignal {
+    signal: Signal,
+    /// The signal's eventfd for the reactor: to read and poll it is what a pipe's end is.
+    descriptor: Receiver,
+}
 
 impl TapSignal {
     /// A signal that nobody has rung. Call it inside the runtime.
@@ -20,30 +24,30 @@ impl TapSignal {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        let signal = AsyncFd::with_interest(Signal::new()?, Interest::READABLE)?;
-        Ok(Self(signal))
+        let signal = Signal::new()?;
+        let descriptor = signal.as_fd().try_clone_to_owned()?;
+        let descriptor = Receiver::from_owned_fd_unchecked(descriptor)?;
+        Ok(Self { signal, descriptor })
     }
 
     /// What taps and producers are made with.
     pub fn signal(&self) -> Signal {
-        self.0.get_ref().clone()
+        self.signal.clone()
     }
 
     /// Waits until it is rung; returns at once when it was since the last look, and now and then
     /// without reason. Look at every tap until there is nothing left, then call it again. One task
     /// at a time. Nothing is lost when the future is dropped.
     pub async fn rung(&self) {
-        let signal = self.0.get_ref();
-        if !signal.arm() {
+        if !self.signal.arm() {
             return;
         }
-        match self.0.readable().await {
-            Ok(mut ready) => {
-                signal.clear();
-                ready.clear_ready();
-            }
-            // The runtime ends, and with it this task.
-            Err(_) => std::future::pending().await,
+        // An error: the runtime ends, and with it this task.
+        if self.descriptor.readable().await.is_err() {
+            std::future::pending::<()>().await;
         }
+        // The reactor learns that the descriptor is no longer readable by reading too much.
+        while self.descriptor.try_read(&mut [0; 8]).is_ok() {}
+        self.signal.clear();
     }
 }
