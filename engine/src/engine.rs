@@ -3,6 +3,8 @@
 //! [`Engine`] also keeps the subscription table: which rendition is served on which shards. It
 //! may take locks and wait for room in a ring; the shards know nothing of either.
 
+mod local;
+
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicUsize;
@@ -24,11 +26,10 @@ use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, Shar
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
 use crate::limits::{MAX_SHARDS, MAX_TAPS_PER_SHARD};
-use crate::producer::{self, Entrance, Producer, ProducerSpec};
+use crate::producer::Entrance;
 use crate::shard::Shard;
 use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
 use crate::subscriptions::{Step, Subscriptions};
-use crate::tap::{self, Counted, Tap, TapSpec};
 
 /// How long a command may wait for room in a shard's ring before the shard counts as stuck.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(1);
@@ -518,53 +519,6 @@ impl Engine {
     pub fn request_keyframe(&self, rendition: RenditionId) -> Result<(), EngineError> {
         let home = self.table().home_of(rendition)?;
         self.send(home, Command::RequestKeyframe(rendition))
-    }
-
-    /// Taps a rendition: its packets are handed over as they come in, as long as the tap lives or
-    /// the rendition does.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownRendition`], [`EngineError::TooManyTaps`].
-    pub fn add_tap(&self, rendition: RenditionId, spec: TapSpec) -> Result<Tap, EngineError> {
-        // Held to the end, so that the tap gets there before the end of the rendition.
-        let table = self.table();
-        let of = table.rendition(rendition)?;
-        let home = self.0.shards.get(usize::from(of.home.0));
-        let home = home.ok_or(EngineError::UnknownShard(of.home))?;
-        let counted = Counted::one_of(&home.taps);
-        let counted = counted.ok_or(EngineError::TooManyTaps(of.home))?;
-        let (tap, feed) = tap::connect(of, &spec, counted);
-        self.send(of.home, Command::AddTap(rendition, Box::new(feed)))?;
-        Ok(tap)
-    }
-
-    /// Adds a source of renditions in this process, at home on a shard.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownShard`].
-    pub fn add_producer(
-        &self,
-        shard: ShardId,
-        spec: ProducerSpec,
-    ) -> Result<Producer, EngineError> {
-        let home = self.0.shards.get(usize::from(shard.0));
-        let home = home.ok_or(EngineError::UnknownShard(shard))?;
-        let (id, tracks) = (spec.id, spec.tracks.clone());
-        let (producer, feed) = producer::connect(self.clone(), home.entrance.clone(), spec);
-        self.send(shard, Command::AddProducer(Box::new(feed)))?;
-        self.table().add_producer(id, shard, &tracks);
-        Ok(producer)
-    }
-
-    /// Ends a producer's renditions, as if a publisher had left. Dropping the [`Producer`] does it
-    /// too.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownProducer`].
-    pub fn remove_producer(&self, id: ProducerId) -> Result<(), EngineError> {
-        let mut table = self.table();
-        let steps = table.remove_producer(id)?;
-        self.send_all(steps)
     }
 
     /// Says BYE to every peer and ends the shards. What is left of `patience` when a shard does

@@ -6,8 +6,8 @@
 //! first use of each, up to the pool's capacity, and then reused for ever: in steady state taking
 //! and returning a slot allocates nothing and takes no lock.
 //!
-//! A pool belongs to one shard. Producers on other threads take slots too, by a [`PoolHandle`], as
-//! many as their rings hold; taps hold [`TappedPacket`]s, whose slots the pool counts apart, so that
+//! A pool belongs to one shard. Producers on other threads take slots too, by a `PoolHandle`, as
+//! many as their rings hold; taps hold `TappedPacket`s, whose slots the pool counts apart, so that
 //! the shard can bound them.
 //!
 //! Invariant: a slot is written only through its one `PacketMut`, never after it was shared.
