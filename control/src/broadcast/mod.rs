@@ -4,6 +4,7 @@
 //! the one rule the model does not know: a stream has a name, at most one publisher, and any
 //! number of viewers, who may come before it and stay when it goes. It never sees HTTP.
 
+mod events;
 mod info;
 mod session;
 
@@ -13,12 +14,14 @@ use std::time::Instant;
 
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
+use tokio::sync::watch;
 
 use crate::model::{
     AttachError, CloseReason, Endpoint, MediaServer, OfferError, Transport, TransportKind,
 };
 use crate::sdp::Offer;
 
+pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
 pub use info::{
     EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
 };
@@ -61,6 +64,12 @@ pub enum BroadcastError {
     /// No such session, or not any more.
     #[error("there is no such session; it may have ended")]
     UnknownSession,
+    /// The session subscribed to events as often as it may.
+    #[error("the session has {MAX_SUBSCRIPTIONS} event streams; DELETE one before asking for more")]
+    TooManySubscriptions,
+    /// No such subscription to events, or not any more.
+    #[error("there is no such event stream; it may have ended")]
+    UnknownSubscription,
     /// No such stream.
     #[error("there is no stream {0}")]
     UnknownStream(String),
@@ -89,6 +98,8 @@ struct Stream {
     since: Option<Instant>,
     /// Sessions that are shown this stream.
     viewers: HashMap<String, Arc<Session>>,
+    /// What is told of it; `None` as long as nobody reads about it.
+    facts: Option<watch::Sender<events::Facts>>,
 }
 
 #[derive(Default)]
@@ -96,6 +107,8 @@ struct Tables {
     streams: HashMap<String, Stream>,
     sessions: HashMap<String, Arc<Session>>,
     by_transport: HashMap<TransportId, Arc<Session>>,
+    /// Somebody looks regularly at the streams that are read about.
+    looked_at: bool,
 }
 
 struct Shared {
@@ -149,6 +162,7 @@ impl Broadcast {
         let entry = tables.streams.entry(stream.to_owned()).or_default();
         entry.publisher = Some(Arc::clone(&session));
         entry.since = Some(Instant::now());
+        entry.tell_publisher();
         for viewer in entry.viewers.values() {
             show(viewer, Some(&session));
         }
@@ -356,6 +370,10 @@ impl Tables {
             let entry = self.streams.entry(stream.to_owned()).or_default();
             entry.viewers.insert(viewer.id.clone(), Arc::clone(viewer));
         }
+        viewer
+            .subscriptions()
+            .iter()
+            .for_each(|one| one.viewer_moved());
     }
 
     fn leave(&mut self, session: &Arc<Session>) {
@@ -371,6 +389,7 @@ impl Tables {
                     if current.is_some_and(|publisher| publisher.id == session.id) {
                         entry.publisher = None;
                         entry.since = None;
+                        entry.tell_publisher();
                         entry.viewers.values().for_each(|viewer| show(viewer, None));
                     }
                 }
