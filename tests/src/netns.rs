@@ -112,6 +112,39 @@ impl Namespace {
         run_nft(&["nft"], &outside)
     }
 
+    /// Pulls the cable: nothing gets in or out until [`Namespace::reconnect`], and nobody is told.
+    ///
+    /// # Errors
+    /// If `nft` is not installed.
+    pub fn disconnect(&self) -> Result<()> {
+        let outer = format!("{}h", self.name);
+        let rules = |table: &str, interface: &str| {
+            let clear = no_table(table);
+            format!(
+                "{clear}table inet {table} {{\n\
+                 chain lose {{\n\
+                 type filter hook prerouting priority 0;\n\
+                 iifname \"{interface}\" drop\n\
+                 }}\n}}\n"
+            )
+        };
+        let inside = rules("loss", "eth0");
+        run_nft(&["ip", "netns", "exec", &self.name, "nft"], &inside)?;
+        run_nft(&["nft"], &rules(&format!("loss_{}", self.table()), &outer))
+    }
+
+    /// Ends all losses.
+    ///
+    /// # Errors
+    /// If `nft` is not installed.
+    pub fn reconnect(&self) -> Result<()> {
+        run_nft(
+            &["ip", "netns", "exec", &self.name, "nft"],
+            &no_table("loss"),
+        )?;
+        run_nft(&["nft"], &no_table(&format!("loss_{}", self.table())))
+    }
+
     /// The namespace's name as part of an identifier of nftables.
     fn table(&self) -> String {
         self.name.replace('-', "_")

@@ -48,6 +48,7 @@ pub struct Server {
     udp_port: u16,
     admin: PathBuf,
     stdout: Log,
+    arguments: Vec<OsString>,
     _folder: TempDir,
 }
 
@@ -74,40 +75,35 @@ impl Server {
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
-        let mut command = Command::new(binary()?);
-        command
-            .arg("serve")
-            .args(["--http", &http.to_string(), "--udp-ip", &ip.to_string()])
-            .args([
-                "--udp-port",
-                &udp_port.to_string(),
-                "--shards",
-                &shards.to_string(),
-            ])
-            .arg("--admin")
-            .arg(&admin)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut process = Process::spawn("fanmill", &mut command)?.polite();
-        let stdout = Log::default();
-        stdout.follow(
-            process
-                .child()
-                .stdout
-                .take()
-                .context("standard output is piped")?,
-        );
+        let mut all = ["serve", "--http", &http.to_string()]
+            .map(OsString::from)
+            .to_vec();
+        all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
+        all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
+        all.extend(["--shards", &shards.to_string()].map(Into::into));
+        all.extend(["--admin".into(), admin.clone().into()]);
+        all.extend(arguments);
+        let (process, stdout) = spawn(&all)?;
         let mut server = Server {
             process,
             http,
             udp_port,
             admin,
             stdout,
+            arguments: all,
             _folder: folder,
         };
         server.wait_until_ready().await?;
         Ok(server)
+    }
+
+    /// Starts it anew, on the same ports, after it was stopped with [`Server::halt`].
+    ///
+    /// # Errors
+    /// If it does not come up; the error holds its log.
+    pub async fn resume(&mut self) -> Result<()> {
+        (self.process, self.stdout) = spawn(&self.arguments)?;
+        self.wait_until_ready().await
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
@@ -202,6 +198,22 @@ impl Server {
         self.process.check_alive()
     }
 
+    /// Asks the server to end and waits for it; [`Server::resume`] starts it again.
+    ///
+    /// # Errors
+    /// If it is not gone after ten seconds.
+    pub async fn halt(&mut self) -> Result<ExitStatus> {
+        self.process.terminate(Duration::from_secs(10)).await
+    }
+
+    /// Ends the server as a crash does; [`Server::resume`] starts it again.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub async fn crash(&mut self) -> Result<()> {
+        Ok(self.process.child().kill().await?)
+    }
+
     /// Asks the server to end and waits for it.
     ///
     /// # Errors
@@ -209,6 +221,19 @@ impl Server {
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.process.terminate(Duration::from_secs(10)).await
     }
+}
+
+fn spawn(arguments: &[OsString]) -> Result<(Process, Log)> {
+    let mut command = Command::new(binary()?);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut process = Process::spawn("fanmill", &mut command)?.polite();
+    let stdout = Log::default();
+    let output = process.child().stdout.take();
+    stdout.follow(output.context("standard output is piped")?);
+    Ok((process, stdout))
 }
 
 /// The server's program: `FANMILL_BIN`, or else built now with the profile of the tests.

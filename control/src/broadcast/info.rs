@@ -152,16 +152,20 @@ fn viewer(session: &Arc<Session>) -> ViewerInfo {
     }
 }
 
-fn track_info(track: &IncomingTrack) -> TrackInfo {
-    let best = track.best_encoding().counters();
-    let encodings = track.encodings().iter().map(|encoding| EncodingInfo {
+pub(super) fn encodings(track: &IncomingTrack) -> Vec<EncodingInfo> {
+    let each = track.encodings().iter().map(|encoding| EncodingInfo {
         rid: encoding.rid().map(str::to_owned),
         active: encoding.is_active(),
         bitrate_bps: encoding.counters().bitrate_bps.get(),
         width: encoding.counters().width.get(),
         height: encoding.counters().height.get(),
     });
-    let encodings: Vec<_> = encodings.collect();
+    each.collect()
+}
+
+fn track_info(track: &IncomingTrack) -> TrackInfo {
+    let best = track.best_encoding().counters();
+    let encodings = encodings(track);
     TrackInfo {
         kind: track.kind().to_string(),
         mid: track.mid().to_owned(),

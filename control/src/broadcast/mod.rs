@@ -4,6 +4,7 @@
 //! the one rule the model does not know: a stream has a name, at most one publisher, and any
 //! number of viewers, who may come before it and stay when it goes. It never sees HTTP.
 
+mod events;
 mod follow;
 mod info;
 mod produce;
@@ -16,12 +17,14 @@ use std::time::Instant;
 
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
+use tokio::sync::watch;
 
 use crate::model::{
     AttachError, CloseReason, Endpoint, MediaServer, OfferError, Transport, TransportKind,
 };
 use crate::sdp::Offer;
 
+pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
 pub use follow::{Follower, Live};
 pub use info::{
     EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
@@ -69,6 +72,12 @@ pub enum BroadcastError {
     /// No such session, or not any more.
     #[error("there is no such session; it may have ended")]
     UnknownSession,
+    /// The session subscribed to events as often as it may.
+    #[error("the session has {MAX_SUBSCRIPTIONS} event streams; DELETE one before asking for more")]
+    TooManySubscriptions,
+    /// No such subscription to events, or not any more.
+    #[error("there is no such event stream; it may have ended")]
+    UnknownSubscription,
     /// No such stream.
     #[error("there is no stream {0}")]
     UnknownStream(String),
@@ -100,6 +109,8 @@ struct Stream {
     since: Option<Instant>,
     /// Sessions that are shown this stream.
     viewers: HashMap<String, Arc<Session>>,
+    /// What is told of it; `None` as long as nobody reads about it.
+    facts: Option<watch::Sender<events::Facts>>,
 }
 
 #[derive(Default)]
@@ -108,6 +119,8 @@ struct Tables {
     sessions: HashMap<String, Arc<Session>>,
     by_transport: HashMap<TransportId, Arc<Session>>,
     followed: Followed,
+    /// Somebody looks regularly at the streams that are read about.
+    looked_at: bool,
 }
 
 struct Shared {
@@ -358,6 +371,10 @@ impl Tables {
             let entry = self.streams.entry(stream.to_owned()).or_default();
             entry.viewers.insert(viewer.id.clone(), Arc::clone(viewer));
         }
+        viewer
+            .subscriptions()
+            .iter()
+            .for_each(|one| one.viewer_moved());
     }
 
     fn leave(&mut self, session: &Arc<Session>) {
@@ -405,6 +422,7 @@ impl Tables {
         }
         entry.publisher = Some(publisher);
         entry.since = Some(Instant::now());
+        entry.tell_publisher();
     }
 
     /// Shows nothing in the place of a publisher, unless another one is there already.
@@ -414,6 +432,7 @@ impl Tables {
             if current.is_some_and(|current| current.id() == publisher.id()) {
                 entry.publisher = None;
                 entry.since = None;
+                entry.tell_publisher();
                 entry.viewers.values().for_each(|viewer| show(viewer, None));
                 self.followed.tell(stream, None);
             }

@@ -3,12 +3,12 @@
 //! Made and kept by [`Broadcast`](super::Broadcast); the doors hold it while they serve a request.
 //! It never touches the tables it stands in.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 
-use super::{BroadcastError, lock};
+use super::{BroadcastError, Subscription, lock};
 use crate::model::{CloseReason, Transport, TransportKind};
 use crate::sdp::IceFragment;
 
@@ -31,6 +31,8 @@ pub struct Session {
     heard: Mutex<Heard>,
     /// The stream a viewer is shown; another than its own if an operator said so.
     shown: Mutex<Option<String>>,
+    /// What a viewer wants to be told of it.
+    subscriptions: Mutex<Vec<Arc<Subscription>>>,
 }
 
 /// When a peer was last heard of.
@@ -62,6 +64,7 @@ impl Session {
                 at: Instant::now(),
             }),
             shown: Mutex::new(Some(stream.to_owned())),
+            subscriptions: Mutex::default(),
         }
     }
 
@@ -154,13 +157,18 @@ impl Session {
     pub(super) fn shown(&self) -> MutexGuard<'_, Option<String>> {
         lock(&self.shown)
     }
+
+    pub(super) fn subscriptions(&self) -> MutexGuard<'_, Vec<Arc<Subscription>>> {
+        lock(&self.subscriptions)
+    }
 }
 
 fn etag(ice_generation: u64) -> String {
     format!("\"{ice_generation}\"")
 }
 
-fn random_id() -> String {
+/// A name that cannot be guessed.
+pub(super) fn random_id() -> String {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).expect("the system has a random source");
     format!("{:032x}", u128::from_le_bytes(bytes))

@@ -120,8 +120,9 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// HTTP connections, within what the system lets this process open: half of it, since the shards,
-/// the admin socket and whatever else is opened shall not go short.
+/// HTTP connections, within what the system lets this process open: half of it, and a quarter for
+/// those who read events, since the shards, the admin socket and whatever else is opened shall not
+/// go short.
 fn http_limits() -> HttpLimits {
     let mut files = getrlimit(Resource::Nofile);
     if files.current != files.maximum {
@@ -138,6 +139,7 @@ fn http_limits() -> HttpLimits {
     if let Some(files) = files.current {
         let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
         limits.max_connections = limits.max_connections.min(half.max(1));
+        limits.max_event_streams = limits.max_event_streams.min((half / 2).max(1));
     }
     limits
 }

@@ -13,7 +13,10 @@ pub(super) async fn allow_any_origin(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let fixed = [
         (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (ACCESS_CONTROL_ALLOW_METHODS, "OPTIONS, POST, PATCH, DELETE"),
+        (
+            ACCESS_CONTROL_ALLOW_METHODS,
+            "OPTIONS, GET, POST, PATCH, DELETE",
+        ),
         (
             ACCESS_CONTROL_ALLOW_HEADERS,
             "Authorization, Content-Type, If-Match",

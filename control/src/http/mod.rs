@@ -4,6 +4,7 @@
 //! rule about status codes and headers is here.
 
 mod cors;
+mod events;
 mod reply;
 mod server;
 mod session;
@@ -54,9 +55,12 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
             .route("/{stream}/{session}", any(resource))
             .fallback(nowhere)
     };
+    let events = Router::new()
+        .route("/{stream}/{session}/sse", any(events::streams))
+        .route("/{stream}/{session}/sse/{id}", any(events::one));
     Router::new()
         .nest("/whip", protocol(TransportKind::Publish))
-        .nest("/whep", protocol(TransportKind::View))
+        .nest("/whep", protocol(TransportKind::View).merge(events))
         // Nested routers do not see these.
         .route("/whip/", any(nowhere))
         .route("/whep/", any(nowhere))

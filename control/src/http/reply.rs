@@ -24,6 +24,10 @@ pub(super) enum Refusal {
     Body(StatusCode, String),
     /// The body did not come in time.
     BodyTimeout,
+    /// The body names no events, or none that there are.
+    Events(String),
+    /// As many event streams are read as may be.
+    EventStreams,
     /// The resource takes other methods, named here.
     Method(&'static str),
     /// A PATCH must say which ICE session it is for (RFC 9725 4.3.1).
@@ -43,6 +47,8 @@ impl Refusal {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Events(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::EventStreams => StatusCode::SERVICE_UNAVAILABLE,
             Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -62,6 +68,12 @@ impl Refusal {
                     .to_owned()
             }
             Self::BodyTimeout => "the body of the request did not come in time".to_owned(),
+            Self::Events(reason) => {
+                format!("send a JSON array of names of events, or no body for all: {reason}")
+            }
+            Self::EventStreams => {
+                "the server has as many readers of events as it may; try again later".to_owned()
+            }
             Self::Defect => "the server has a defect; its log says more".to_owned(),
         }
     }
@@ -81,7 +93,9 @@ fn broadcast_status(error: &BroadcastError) -> StatusCode {
         BroadcastError::Occupied(_) | BroadcastError::Attach(_) => StatusCode::CONFLICT,
         BroadcastError::Offer(OfferError::Sdp(error)) => sdp_status(error),
         BroadcastError::OtherIceSession => StatusCode::PRECONDITION_FAILED,
+        BroadcastError::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
         BroadcastError::UnknownSession
+        | BroadcastError::UnknownSubscription
         | BroadcastError::UnknownStream(_)
         | BroadcastError::NotLive(_)
         | BroadcastError::Engine(EngineError::UnknownTransport(_)) => StatusCode::NOT_FOUND,

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::broadcast::{Created, Session};
 use crate::http::reply::Refusal;
-use crate::http::{BODY_TIMEOUT, HttpState};
+use crate::http::{BODY_TIMEOUT, HttpState, events};
 use crate::model::TransportKind;
 use crate::sdp::{IceFragment, Offer};
 
@@ -19,7 +19,7 @@ const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ENDPOINT_METHODS: &str = "OPTIONS, POST";
 const RESOURCE_METHODS: &str = "OPTIONS, PATCH, DELETE";
-const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// Requests to an endpoint: `/whip/<stream>` or `/whep/<stream>`.
@@ -81,16 +81,18 @@ async fn create(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
     // RFC 9110 10.2.2: a path alone, so that it holds whatever host a proxy makes of us.
-    insert(
-        headers,
-        LOCATION,
-        &format!("/{prefix}/{stream}/{}", session.id()),
-    );
+    let location = format!("/{prefix}/{stream}/{}", session.id());
+    insert(headers, LOCATION, &location);
     insert(headers, ETAG, &session.etag());
     for server in state.ice_servers.iter() {
         if let Ok(value) = HeaderValue::from_str(&format!("<{server}>; rel=\"ice-server\"")) {
             headers.append(LINK, value);
         }
+    }
+    if kind == TransportKind::View
+        && let Ok(value) = HeaderValue::from_str(&events::link(&location))
+    {
+        headers.append(LINK, value);
     }
     Ok(response)
 }
@@ -127,7 +129,11 @@ fn if_match(headers: &HeaderMap) -> Option<Vec<String>> {
     Some(tags.flat_map(each).collect())
 }
 
-fn options(methods: &'static str, accept: HeaderName, media_type: &'static str) -> Response {
+pub(super) fn options(
+    methods: &'static str,
+    accept: HeaderName,
+    media_type: &'static str,
+) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -137,17 +143,25 @@ fn options(methods: &'static str, accept: HeaderName, media_type: &'static str) 
 
 /// The body, if it is of the type.
 async fn read(request: Request, media_type: &'static str) -> Result<Bytes, Refusal> {
-    let given = request
-        .headers()
+    check_type(request.headers(), media_type)?;
+    body(request).await
+}
+
+/// Whether the body is said to be of the type.
+pub(super) fn check_type(headers: &HeaderMap, media_type: &'static str) -> Result<(), Refusal> {
+    let given = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let essence = given
         .and_then(|given| given.split(';').next())
         .unwrap_or_default()
         .trim();
-    if !essence.eq_ignore_ascii_case(media_type) {
-        return Err(Refusal::ContentType(media_type));
-    }
+    let right = essence.eq_ignore_ascii_case(media_type);
+    right.then_some(()).ok_or(Refusal::ContentType(media_type))
+}
+
+/// The body, whatever it is.
+pub(super) async fn body(request: Request) -> Result<Bytes, Refusal> {
     // The router bounds what is read.
     match tokio::time::timeout(BODY_TIMEOUT, request.extract::<Bytes, _>()).await {
         Ok(Ok(body)) => Ok(body),
@@ -157,7 +171,7 @@ async fn read(request: Request, media_type: &'static str) -> Result<Bytes, Refus
 }
 
 /// Sets a header to text that this server made.
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }

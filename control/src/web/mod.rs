@@ -61,6 +61,8 @@ where
         .route("/assets/publish.js", serve(&SCRIPT, page!("publish.js")))
         .route("/assets/watch.js", serve(&SCRIPT, page!("watch.js")))
         .route("/assets/webrtc.js", serve(&SCRIPT, page!("webrtc.js")))
+        .route("/assets/delay.js", serve(&SCRIPT, page!("delay.js")))
+        .route("/assets/events.js", serve(&SCRIPT, page!("events.js")))
         .route("/assets/messages.js", serve(&SCRIPT, page!("messages.js")))
         .route("/assets/stats.js", serve(&SCRIPT, page!("stats.js")))
         .route("/assets/testcard.js", serve(&SCRIPT, page!("testcard.js")))

@@ -60,6 +60,7 @@ fn every_asset_that_is_named_exists() {
         page!("publish.js"),
         page!("watch.js"),
         page!("webrtc.js"),
+        page!("events.js"),
         page!("testcard.js"),
     ];
     let mut named = 0;

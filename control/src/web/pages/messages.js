@@ -76,9 +76,11 @@ export function explain(error, role) {
     return error.detail ? `${words} (${error.detail})` : words;
   }
   if (error?.name in MEDIA) return MEDIA[error.name];
+  if (navigator.onLine === false) return 'This device is not connected to any network.';
   if (error?.message === 'no-media-path') {
     return 'The server answered, but no media gets through: UDP may be blocked on the way to it.';
   }
+  if (error?.message === 'session-ended') return 'The server ended the session.';
   if (error?.message === 'session-lost') return 'The connection was lost.';
   if (error?.name === 'TimeoutError') return 'The server did not answer in time.';
   if (error instanceof TypeError) return 'The server cannot be reached.';

@@ -3,7 +3,7 @@
 import { explain, insecureContext } from './messages.js';
 import { formatBitrate, loss_percent, rate_bps, sendingStats, showRows } from './stats.js';
 import { TestCard } from './testcard.js';
-import { Connection } from './webrtc.js';
+import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
 
 const STATS_PERIOD_MS = 1000;
 const byId = (id) => document.getElementById(id);
@@ -91,6 +91,8 @@ function prepare(pc) {
       streams: [source.stream],
       sendEncodings: video ? [{ maxBitrate: bitrate_bps, maxFramerate: fps }] : [{}],
     });
+    // So that viewers can tell how old what they see is.
+    offerExtensions(transceiver, [EXTENSIONS.captureTime]);
     if (video && kind === 'testcard') keepResolution(transceiver.sender);
     if (!video || codec === 'auto') continue;
     const known = RTCRtpSender.getCapabilities('video').codecs;

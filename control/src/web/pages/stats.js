@@ -75,6 +75,10 @@ export async function receivingStats(pc) {
     audioLevel: audio.audioLevel ?? 0,
     totalAudioEnergy: audio.totalAudioEnergy ?? 0,
     roundTripTime: pair.currentRoundTripTime ?? null,
+    videoPacketsReceived: video.packetsReceived ?? 0,
+    audioPacketsReceived: audio.packetsReceived ?? 0,
+    // NTP time at the publisher of what is played now.
+    playoutTimestamp: video.estimatedPlayoutTimestamp ?? audio.estimatedPlayoutTimestamp ?? null,
   };
 }
 

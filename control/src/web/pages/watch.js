@@ -1,47 +1,84 @@
 // The viewer's page: a WHEP connection, a player, and what it does.
 
+import { capturedDelay_ms, playedDelay_ms } from './delay.js';
+import { Events } from './events.js';
 import { formatBitrate, loss_percent, rate_bps, receivingStats, showRows } from './stats.js';
 import { readDelay } from './testcard.js';
-import { Connection } from './webrtc.js';
+import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
 
 const PERIOD_MS = 1000;
 // Without a packet for this long, the publisher is taken to be gone.
 const SILENCE_MS = 3000;
-// RFC 5905 6: NTP counts from 1900.
-const NTP_EPOCH_MS = 2_208_988_800_000;
+// Sound for this long and no picture: there is none.
+const SOUND_ALONE_MS = 3000;
+// Packets of a picture for this long, and no picture: there will be none.
+const UNDECODED_MS = 6000;
 const byId = (id) => document.getElementById(id);
 const name = decodeURIComponent(location.pathname.split('/').pop());
 const query = new URLSearchParams(location.search);
 const video = byId('video');
+// Sound has an element of its own: one with both would hold it back until there is a picture.
+const sound = byId('sound');
 const scratch = document.createElement('canvas');
 const connection = new Connection({
   role: 'watch',
   url: `/whep/${encodeURIComponent(name)}`,
   prepare,
 });
+let events = null;
 let packetAt_ms = 0;
+let soundAt_ms = null;
+let undecodedAt_ms = null;
 let begun = false;
-let delay_ms = null;
 
 document.title = `${name} · Fanmill`;
 byId('stream-name').textContent = name;
 
 function prepare(pc) {
-  const stream = new MediaStream();
-  pc.addTransceiver('video', { direction: 'recvonly' });
-  pc.addTransceiver('audio', { direction: 'recvonly' });
+  const { captureTime, dependencies } = EXTENSIONS;
+  const receive = (kind, extensions) =>
+    offerExtensions(pc.addTransceiver(kind, { direction: 'recvonly' }), extensions);
+  receive('video', [captureTime, dependencies]);
+  receive('audio', [captureTime]);
   pc.addEventListener('track', ({ track }) => {
-    stream.addTrack(track);
-    // The last picture of the session before stays until the new one has something to show.
-    if (video.srcObject !== stream) video.srcObject = stream;
-    video.play().catch(() => {});
+    const element = track.kind === 'video' ? video : sound;
+    element.srcObject = new MediaStream([track]);
+    element.play().catch(() => {});
   });
   begun = false;
+  soundAt_ms = null;
+  undecodedAt_ms = null;
   packetAt_ms = performance.now();
 }
 
+// Whether somebody publishes, as far as the server told; null if it did not.
+const live = () => (connection.state === 'connected' ? (events?.live ?? null) : null);
+
 const flowing = () =>
-  connection.state === 'connected' && begun && performance.now() - packetAt_ms < SILENCE_MS;
+  connection.state === 'connected' &&
+  live() !== false &&
+  (begun || soundAlone()) &&
+  performance.now() - packetAt_ms < SILENCE_MS;
+
+const soundAlone = () =>
+  !begun && soundAt_ms !== null && performance.now() - soundAt_ms > SOUND_ALONE_MS;
+
+function follow() {
+  const { session, state } = connection;
+  if (state !== 'connected') return;
+  if (events?.session === session) events.again();
+  else events = new Events(session, { told, ended: () => ended(session) });
+}
+
+function ended(session) {
+  session.lose(new Error('session-ended'));
+}
+
+function told() {
+  // What comes now is the rest of what was sent before.
+  if (live() === false) packetAt_ms = -SILENCE_MS;
+  show();
+}
 
 function pageState() {
   if (connection.state !== 'connected') return connection.state;
@@ -50,10 +87,25 @@ function pageState() {
 
 function pageText() {
   if (connection.state !== 'connected') return connection.text;
-  if (flowing()) return '';
-  return begun
+  if (flowing()) {
+    if (!soundAlone()) return '';
+    return video.muted
+      ? 'This stream has no picture; press Unmute to hear it.'
+      : 'This stream has no picture, only sound.';
+  }
+  if (undecodedAt_ms !== null && performance.now() - undecodedAt_ms > UNDECODED_MS) {
+    return 'This browser cannot decode the picture that comes; try another one.';
+  }
+  if (live()) return 'The publisher is there; waiting for picture and sound …';
+  return begun || soundAt_ms !== null
     ? 'The publisher is gone; the picture returns when they do.'
     : 'Waiting for the publisher: this stream has not begun.';
+}
+
+function viewersText() {
+  const viewers = connection.state === 'connected' ? (events?.viewers ?? null) : null;
+  if (viewers === null) return '';
+  return viewers === 1 ? '1 viewer' : `${viewers} viewers`;
 }
 
 const BADGES = { playing: 'live', idle: 'off', failed: 'off' };
@@ -63,6 +115,7 @@ function show() {
   const text = pageText();
   if (byId('status').textContent !== text) byId('status').textContent = text;
   byId('status').classList.toggle('problem', ['failed', 'retrying'].includes(state));
+  byId('viewers').textContent = viewersText();
   byId('badge').textContent = BADGES[state] ?? state;
   byId('badge').classList.toggle('live', state === 'playing');
   byId('start').hidden = !['idle', 'failed'].includes(state);
@@ -71,42 +124,42 @@ function show() {
   byId('fullscreen').textContent = document.fullscreenElement ? 'Leave full screen' : 'Full screen';
 }
 
+let before = null;
+const news = (now, field) => now[field] !== (before?.[field] ?? 0);
+
 async function stats() {
   if (!connection.pc) return null;
   return { ...(await receivingStats(connection.pc)), currentTime: video.currentTime };
 }
 
-// The sender's capture time in our clock, where the browser and the stream give one; else the
-// test card's own clock.
-function measureDelay() {
-  const receiver = connection.pc?.getReceivers().find((r) => r.track.kind === 'video');
-  const newest = receiver?.getSynchronizationSources()[0];
-  if (newest?.captureTimestamp && newest.senderCaptureTimeOffset !== undefined) {
-    const captured_ntp_ms = newest.captureTimestamp + newest.senderCaptureTimeOffset;
-    const captured_ms = captured_ntp_ms - NTP_EPOCH_MS;
-    const age_ms = Date.now() - captured_ms;
-    if (age_ms >= 0 && age_ms < 10_000) return age_ms;
-  }
-  return readDelay(video, scratch);
+function measureDelay(stats) {
+  return capturedDelay_ms(connection.pc) ?? playedDelay_ms(stats) ?? readDelay(video, scratch);
 }
 
-let before = null;
+function noteWhatComes(now) {
+  begun ||= now.framesDecoded > 0;
+  if (begun || !news(now, 'videoPacketsReceived')) undecodedAt_ms = null;
+  else undecodedAt_ms ??= performance.now();
+  if (now.videoPacketsReceived > 0) soundAt_ms = null;
+  else if (now.audioPacketsReceived > 0) soundAt_ms ??= performance.now();
+}
+
 async function tick() {
   const now = connection.state === 'connected' ? await stats().catch(() => null) : null;
-  const news = now && now.packetsReceived !== (before?.packetsReceived ?? 0);
-  if (news) packetAt_ms = performance.now();
-  if (now && now.framesDecoded > 0) begun = true;
+  if (now && news(now, 'packetsReceived')) packetAt_ms = performance.now();
+  if (now) noteWhatComes(now);
   show();
   if (now && !byId('stats').hidden) {
-    delay_ms = flowing() ? measureDelay() : null;
+    const delay_ms = flowing() ? measureDelay(now) : null;
     showRows(byId('stats'), [
+      ['Picture', soundAlone() ? 'none' : null],
       ['Resolution', now.frameWidth ? `${now.frameWidth}×${now.frameHeight}` : null],
       ['Frames per second', now.framesPerSecond.toFixed(0)],
       ['Bitrate', formatBitrate(rate_bps(before, now, 'bytesReceived'))],
       ['Codec', [now.codec, now.audioCodec].filter(Boolean).join(' + ')],
       ['Loss', `${loss_percent(before, now, 'packetsReceived').toFixed(1)} %`],
       ['Jitter', `${(now.jitter * 1000).toFixed(0)} ms`],
-      ['Delay, end to end', delay_ms === null ? null : `${delay_ms.toFixed(0)} ms`],
+      ['Delay, glass to glass', delay_ms === null ? 'unknown' : `${delay_ms.toFixed(0)} ms`],
       ['Frames dropped', now.framesDropped],
       ['Freezes', now.freezeCount],
     ]);
@@ -120,8 +173,16 @@ function showStatistics(on) {
   byId('stats-toggle').setAttribute('aria-pressed', String(on));
 }
 
-connection.addEventListener('state', show);
-video.addEventListener('volumechange', show);
+connection.addEventListener('state', () => {
+  follow();
+  show();
+});
+video.addEventListener('volumechange', () => {
+  sound.muted = video.muted;
+  sound.volume = video.volume;
+  if (!sound.muted) sound.play().catch(() => {});
+  show();
+});
 document.addEventListener('fullscreenchange', show);
 byId('start').addEventListener('click', () => connection.start());
 byId('mute').addEventListener('click', () => (video.muted = !video.muted));
@@ -148,7 +209,10 @@ window.fanmill = {
   get session() {
     return connection.session;
   },
-  delay_ms: () => (flowing() ? measureDelay() : null),
+  get viewers() {
+    return events?.viewers ?? null;
+  },
+  delay_ms: () => (flowing() ? measureDelay(before) : null),
   stats,
   start: () => connection.start(),
   stop: () => connection.stop(),

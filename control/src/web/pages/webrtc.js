@@ -1,6 +1,7 @@
 // One WHIP (RFC 9725) or WHEP session with the server, and a connection that keeps such a session
 // alive. The pages own the RTCPeerConnection's tracks; this file owns its signalling.
 
+import { eventsAddress } from './events.js';
 import { HttpProblem, explain, isPermanent } from './messages.js';
 
 const CONNECT_TIMEOUT_MS = 15000;
@@ -65,6 +66,24 @@ function restartedAnswer(answer, reply) {
   return out.join('\r\n') + '\r\n';
 }
 
+/** Header extensions that browsers have but do not offer by themselves. */
+export const EXTENSIONS = {
+  captureTime: 'http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time',
+  // Without it, libwebrtc takes each spatial layer of AV1 for a picture of its own and shows none.
+  dependencies:
+    'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension',
+};
+
+/** Has a transceiver offer these header extensions too, in browsers where that can be chosen. */
+export function offerExtensions(transceiver, uris) {
+  const known = transceiver.getHeaderExtensionsToNegotiate?.();
+  if (!known) return;
+  for (const extension of known) {
+    if (uris.includes(extension.uri)) extension.direction = 'sendrecv';
+  }
+  transceiver.setHeaderExtensionsToNegotiate(known);
+}
+
 /** One session: POST, trickled PATCHes, ICE restarts, DELETE. */
 export class Session {
   constructor(url, token) {
@@ -72,6 +91,7 @@ export class Session {
     this.token = token;
     this.location = null;
     this.etag = null;
+    this.eventsAddress = null;
     this.restarts = 0;
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
     this.candidates = [];
@@ -104,6 +124,7 @@ export class Session {
     if (!location) throw new Error('the server gave the session no address (Location)');
     this.location = new URL(location, response.url).href;
     this.etag = response.headers.get('ETag');
+    this.eventsAddress = eventsAddress(response.headers.get('Link'), response.url);
     await this.pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
     this.#resumeTrickle();
     await this.#connected();
@@ -186,12 +207,10 @@ export class Session {
     this.pc.addEventListener('iceconnectionstatechange', () => {
       if (['disconnected', 'failed'].includes(this.pc.iceConnectionState)) mend();
     });
-    this.pc.addEventListener('connectionstatechange', () => {
-      // ICE is well and yet the connection failed: that was DTLS, which no restart mends.
-      const ice = this.pc.iceConnectionState;
-      if (this.pc.connectionState === 'failed' && ice !== 'failed' && !mending) {
-        this.lose(new Error('no-media-path'));
-      }
+    // DTLS is over: the server said goodbye. No restart of ICE mends that.
+    const dtls = (this.pc.getReceivers()[0] ?? this.pc.getSenders()[0])?.transport;
+    dtls?.addEventListener('statechange', () => {
+      if (['closed', 'failed'].includes(dtls.state)) this.lose(new Error('session-ended'));
     });
   }
 
@@ -245,6 +264,8 @@ export class Connection extends EventTarget {
     this.text = '';
     this.session = null;
     this.stopping = null;
+    this.waking = new AbortController();
+    addEventListener('online', () => this.waking.abort());
   }
 
   get pc() {
@@ -318,7 +339,8 @@ export class Connection extends EventTarget {
     const pause_ms = Math.max(grown, (error?.retryAfter_s ?? 0) * 1000);
     const pause_s = Math.max(1, Math.round(pause_ms / 1000));
     this.#set('retrying', `${reason} Trying again in ${pause_s} s …`);
-    await sleep(pause_ms, stopped);
+    this.waking = new AbortController();
+    await sleep(pause_ms, AbortSignal.any([stopped, this.waking.signal]));
     return false;
   }
 }

@@ -1,0 +1,488 @@
+//! What viewers are told of the stream they watch: that it is published or not any more, how many
+//! watch it, and the encodings there are to choose from.
+//!
+//! A [`Subscription`] belongs to a viewer's session and says what it wants to be told; an
+//! [`EventReader`] is one reading of it, by a door that knows a form to tell it in. There are no
+//! queues: a reader compares what it told last with what is so now. One who reads slowly misses
+//! what has passed meanwhile, and delays nobody. What changes with every viewer who comes or goes
+//! is looked at once a second, whatever the number of readers. This must never wait for a reader.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::session::random_id;
+use super::{
+    Broadcast, BroadcastError, EncodingInfo, Publisher, Session, Shared, Stream, Tables, info, lock,
+};
+use crate::sdp::MediaKind;
+
+/// Subscriptions of one session.
+pub const MAX_SUBSCRIPTIONS: usize = 4;
+
+/// How often viewers are counted and encodings looked at for those who want to be told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Viewer counts told in a second to all readers of a stream together: with more readers than this
+/// each is told less often.
+const COUNTS_PER_LOOK: usize = 2000;
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// The stream is published.
+    Active,
+    /// It is not published any more.
+    Inactive,
+    /// It has other encodings than before.
+    Layers,
+    /// Another number of viewers watches it than before.
+    ViewerCount,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Active,
+        Self::Inactive,
+        Self::Layers,
+        Self::ViewerCount,
+    ];
+}
+
+/// Something that happened to the stream a viewer is shown.
+#[derive(Debug, Clone)]
+pub enum StreamEvent {
+    /// It is published.
+    Active,
+    /// It is not published any more.
+    Inactive,
+    /// The encodings of its video: more than one.
+    Layers(Arc<[EncodingInfo]>),
+    /// How many watch it.
+    ViewerCount(usize),
+}
+
+/// What a viewer's session wants to be told. It lasts until it is ended, or the session is.
+pub struct Subscription {
+    id: String,
+    wanted: Vec<EventKind>,
+    signals: watch::Sender<Signals>,
+    /// Whether it was ever told that the stream is published.
+    was_active: AtomicBool,
+}
+
+/// What concerns the readers of a subscription beside the stream itself.
+#[derive(Default)]
+struct Signals {
+    /// Counts readers: only the latest goes on.
+    readers: u64,
+    /// Counts how often the viewer was shown another stream.
+    moves: u64,
+}
+
+impl Subscription {
+    fn new(wanted: &[EventKind]) -> Self {
+        Self {
+            id: random_id(),
+            wanted: wanted.to_vec(),
+            signals: watch::Sender::default(),
+            was_active: AtomicBool::new(false),
+        }
+    }
+
+    /// Its name in URLs: 128 random bits, so that it cannot be guessed.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn viewer_moved(&self) {
+        self.signals.send_modify(|signals| signals.moves += 1);
+    }
+
+    fn end_reader(&self) {
+        self.signals.send_modify(|signals| signals.readers += 1);
+    }
+}
+
+impl Session {
+    /// Notes what a viewer wants to be told.
+    ///
+    /// # Errors
+    /// [`BroadcastError::TooManySubscriptions`].
+    pub fn subscribe(&self, wanted: &[EventKind]) -> Result<Arc<Subscription>, BroadcastError> {
+        let mut subscriptions = self.subscriptions();
+        if subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            return Err(BroadcastError::TooManySubscriptions);
+        }
+        let subscription = Arc::new(Subscription::new(wanted));
+        subscriptions.push(Arc::clone(&subscription));
+        Ok(subscription)
+    }
+
+    /// Forgets a subscription; its reader ends.
+    ///
+    /// # Errors
+    /// [`BroadcastError::UnknownSubscription`].
+    pub fn unsubscribe(&self, id: &str) -> Result<(), BroadcastError> {
+        let mut subscriptions = self.subscriptions();
+        let position = subscriptions.iter().position(|one| one.id == id);
+        let position = position.ok_or(BroadcastError::UnknownSubscription)?;
+        subscriptions.swap_remove(position).end_reader();
+        Ok(())
+    }
+}
+
+impl Broadcast {
+    /// Reads a subscription from now on, in place of whoever read it before. What is so now is told
+    /// first. Call it inside the runtime.
+    ///
+    /// # Errors
+    /// [`BroadcastError::UnknownSubscription`].
+    pub fn read_events(
+        &self,
+        session: &Arc<Session>,
+        id: &str,
+    ) -> Result<EventReader, BroadcastError> {
+        let subscription = session
+            .subscriptions()
+            .iter()
+            .find(|one| one.id == id)
+            .cloned();
+        let subscription = subscription.ok_or(BroadcastError::UnknownSubscription)?;
+        subscription.end_reader();
+        let mut signals = subscription.signals.subscribe();
+        let (reader, moves) = {
+            let signals = signals.borrow_and_update();
+            (signals.readers, signals.moves)
+        };
+        Ok(EventReader {
+            broadcast: self.clone(),
+            session: Arc::clone(session),
+            facts: self.facts_of(session)?,
+            subscription,
+            signals,
+            reader,
+            moves,
+            told: Told::default(),
+        })
+    }
+
+    /// The facts of the stream a viewer is shown, if it is shown one; they are looked at regularly
+    /// from now on.
+    fn facts_of(&self, viewer: &Session) -> Result<Option<watch::Receiver<Facts>>, BroadcastError> {
+        let mut tables = self.tables();
+        tables.check_present(viewer)?;
+        let shown = viewer.shown().clone();
+        let stream = shown.and_then(|shown| tables.streams.get_mut(&shown));
+        let Some(stream) = stream else {
+            return Ok(None);
+        };
+        let now = Facts::of(stream);
+        let facts = stream.facts.get_or_insert_with(|| watch::Sender::new(now));
+        let facts = facts.subscribe();
+        if !tables.looked_at {
+            tables.looked_at = true;
+            tokio::spawn(look_regularly(Arc::downgrade(&self.0)));
+        }
+        Ok(Some(facts))
+    }
+}
+
+/// Looks at the streams that anybody reads about, until there are none.
+async fn look_regularly(shared: Weak<Shared>) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for look in 0.. {
+        looks.tick().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        // Whoever changes the tables may be waiting for the data plane.
+        let look = tokio::task::spawn_blocking(move || lock(&shared.tables).look(look));
+        if !look.await.is_ok_and(|goes_on| goes_on) {
+            return;
+        }
+    }
+}
+
+impl Tables {
+    /// Updates what is known of the streams that are read about; `false` when there are none.
+    fn look(&mut self, look: usize) -> bool {
+        let mut any = false;
+        for stream in self.streams.values_mut() {
+            let Some(facts) = &stream.facts else {
+                continue;
+            };
+            let readers = facts.receiver_count();
+            if readers == 0 {
+                stream.facts = None;
+                continue;
+            }
+            any = true;
+            let now = Facts::of(stream);
+            let count_now = look.is_multiple_of(readers.div_ceil(COUNTS_PER_LOOK));
+            facts.send_if_modified(|before| before.update(now, count_now));
+        }
+        self.looked_at = any;
+        any
+    }
+}
+
+impl Stream {
+    /// Tells at once that it is published, or not any more.
+    pub(super) fn tell_publisher(&self) {
+        let Some(facts) = &self.facts else { return };
+        let live = self.publisher.is_some();
+        facts.send_if_modified(|before| std::mem::replace(&mut before.live, live) != live);
+    }
+}
+
+/// What is told of a stream.
+pub(super) struct Facts {
+    live: bool,
+    viewers: usize,
+    /// Empty without simulcast.
+    layers: Arc<[EncodingInfo]>,
+}
+
+impl Facts {
+    fn of(stream: &Stream) -> Self {
+        let incoming = stream.publisher.as_ref();
+        let incoming = incoming.map(Publisher::incoming);
+        let video = incoming.and_then(|incoming| incoming.track(MediaKind::Video, 0));
+        let layers = video.map(|track| info::encodings(track));
+        let layers = layers.filter(|layers| layers.len() > 1);
+        Self {
+            live: stream.publisher.is_some(),
+            viewers: stream.viewers.len(),
+            layers: layers.unwrap_or_default().into(),
+        }
+    }
+
+    /// Takes what is new; says whether anything is. Bitrates always are, so they are no news.
+    fn update(&mut self, now: Self, count_now: bool) -> bool {
+        let shape = |layers: &[EncodingInfo]| -> Vec<_> {
+            let each = layers.iter();
+            each.map(|layer| (layer.rid.clone(), layer.active, layer.width, layer.height))
+                .collect()
+        };
+        let mut news = std::mem::replace(&mut self.live, now.live) != now.live;
+        if shape(&self.layers) != shape(&now.layers) {
+            self.layers = now.layers;
+            news = true;
+        }
+        if count_now && self.viewers != now.viewers {
+            self.viewers = now.viewers;
+            news = true;
+        }
+        news
+    }
+}
+
+/// What a reader told last.
+#[derive(Default)]
+struct Told {
+    live: Option<bool>,
+    viewers: Option<usize>,
+    layers: Option<Arc<[EncodingInfo]>>,
+}
+
+impl Told {
+    /// The next thing to tell, if there is any.
+    fn next(&mut self, facts: &Facts, was_active: &AtomicBool) -> Option<StreamEvent> {
+        if let Some(event) = self.live(facts.live, was_active) {
+            return Some(event);
+        }
+        let layers = self.layers.as_ref();
+        if layers.is_none_or(|told| !Arc::ptr_eq(told, &facts.layers)) {
+            self.layers = Some(Arc::clone(&facts.layers));
+            if !facts.layers.is_empty() {
+                return Some(StreamEvent::Layers(Arc::clone(&facts.layers)));
+            }
+        }
+        if self.viewers != Some(facts.viewers) {
+            self.viewers = Some(facts.viewers);
+            return Some(StreamEvent::ViewerCount(facts.viewers));
+        }
+        None
+    }
+
+    /// That nobody publishes is news only to those who were told that somebody did. Whether the
+    /// reader before could tell that it is over nobody knows, so the next one does again.
+    fn live(&mut self, live: bool, was_active: &AtomicBool) -> Option<StreamEvent> {
+        if self.live.replace(live) == Some(live) {
+            return None;
+        }
+        if live {
+            was_active.store(true, Ordering::Relaxed);
+            return Some(StreamEvent::Active);
+        }
+        let was_active = was_active.load(Ordering::Relaxed);
+        was_active.then_some(StreamEvent::Inactive)
+    }
+}
+
+impl StreamEvent {
+    fn kind(&self) -> EventKind {
+        match self {
+            Self::Active => EventKind::Active,
+            Self::Inactive => EventKind::Inactive,
+            Self::Layers(_) => EventKind::Layers,
+            Self::ViewerCount(_) => EventKind::ViewerCount,
+        }
+    }
+}
+
+/// Reads a subscription.
+pub struct EventReader {
+    broadcast: Broadcast,
+    session: Arc<Session>,
+    subscription: Arc<Subscription>,
+    signals: watch::Receiver<Signals>,
+    reader: u64,
+    moves: u64,
+    /// `None` while the viewer is shown nothing.
+    facts: Option<watch::Receiver<Facts>>,
+    told: Told,
+}
+
+impl EventReader {
+    /// Waits for the next event; `None` when the subscription or its session has ended, or another
+    /// reads it.
+    pub async fn next(&mut self) -> Option<StreamEvent> {
+        loop {
+            while let Some(event) = self.news() {
+                if self.subscription.wanted.contains(&event.kind()) {
+                    return Some(event);
+                }
+            }
+            self.change().await?;
+        }
+    }
+
+    fn news(&mut self) -> Option<StreamEvent> {
+        let was_active = &self.subscription.was_active;
+        match &mut self.facts {
+            Some(facts) => self.told.next(&facts.borrow_and_update(), was_active),
+            // To one who is shown nothing, nothing is published.
+            None => self.told.live(false, was_active),
+        }
+    }
+
+    /// Waits until something may be different; `None` at the end.
+    async fn change(&mut self) -> Option<()> {
+        let facts = async {
+            match &mut self.facts {
+                Some(facts) => facts.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.session.transport.closed() => return None,
+            changed = facts => {
+                if changed.is_ok() {
+                    return Some(());
+                }
+                // The stream was forgotten, for nobody is shown it any more: the viewer was shown
+                // another, or is leaving.
+                self.facts = None;
+                self.signals.changed().await.ok()?;
+            }
+            // The sender lives in `self`.
+            _ = self.signals.changed() => {}
+        }
+        let (reader, moves) = {
+            let signals = self.signals.borrow_and_update();
+            (signals.readers, signals.moves)
+        };
+        if reader != self.reader {
+            return None;
+        }
+        if moves != self.moves {
+            self.moves = moves;
+            self.told = Told::default();
+            self.facts = self.broadcast.facts_of(&self.session).ok()?;
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(live: bool, viewers: usize, layers: &[(&str, bool)]) -> Facts {
+        let layers = layers.iter().map(|(rid, active)| EncodingInfo {
+            rid: Some((*rid).to_owned()),
+            active: *active,
+            bitrate_bps: 0,
+            width: 320,
+            height: 180,
+        });
+        Facts {
+            live,
+            viewers,
+            layers: layers.collect(),
+        }
+    }
+
+    /// All that is told of these facts, in short.
+    fn told(told: &mut Told, facts: &Facts, active: &AtomicBool) -> String {
+        let mut all = Vec::new();
+        while let Some(event) = told.next(facts, active) {
+            all.push(match event {
+                StreamEvent::Active => "active".to_owned(),
+                StreamEvent::Inactive => "inactive".to_owned(),
+                StreamEvent::Layers(layers) => format!("{} layers", layers.len()),
+                StreamEvent::ViewerCount(count) => format!("{count} viewers"),
+            });
+        }
+        all.join(", ")
+    }
+
+    #[test]
+    fn that_nobody_publishes_is_told_only_after_somebody_did() {
+        let active = AtomicBool::new(false);
+        let mut first = Told::default();
+        assert_eq!(
+            told(&mut first, &facts(false, 1, &[]), &active),
+            "1 viewers"
+        );
+        let live = facts(true, 1, &[]);
+        assert_eq!(told(&mut first, &live, &active), "active");
+        assert_eq!(told(&mut first, &live, &active), "");
+        // Whoever reads next is told what became of it while nobody read.
+        let mut second = Told::default();
+        let gone = facts(false, 2, &[]);
+        assert_eq!(told(&mut second, &gone, &active), "inactive, 2 viewers");
+        assert_eq!(told(&mut second, &gone, &active), "");
+    }
+
+    #[test]
+    fn layers_are_news_when_one_comes_or_goes_but_not_with_every_bitrate() {
+        let mut now = facts(true, 1, &[("q", true), ("f", false)]);
+        let mut same = facts(true, 1, &[("q", true), ("f", false)]);
+        Arc::get_mut(&mut same.layers).expect("it is the only one")[0].bitrate_bps = 150_000;
+        assert!(!now.update(same, true));
+        assert!(now.update(facts(true, 1, &[("q", true), ("f", true)]), true));
+        let active = AtomicBool::new(false);
+        let mut reader = Told::default();
+        assert_eq!(
+            told(&mut reader, &now, &active),
+            "active, 2 layers, 1 viewers"
+        );
+        assert!(now.update(facts(false, 1, &[]), true));
+        assert_eq!(told(&mut reader, &now, &active), "inactive");
+    }
+
+    #[test]
+    fn viewers_are_counted_when_it_is_time() {
+        let mut now = facts(true, 1, &[]);
+        assert!(!now.update(facts(true, 5, &[]), false));
+        assert!(now.update(facts(true, 5, &[]), true));
+        assert_eq!(now.viewers, 5);
+    }
+}
