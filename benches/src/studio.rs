@@ -150,6 +150,7 @@ impl Studio {
                 codec: Codec::Vp8,
                 payload_type: PAYLOAD_TYPE,
                 rtx_payload_type: Some(97),
+                red_payload_type: None,
                 clock_rate: 90_000,
             }],
             encodings: vec![EncodingSpec {
@@ -158,6 +159,7 @@ impl Studio {
                 ssrc: Some(SSRC),
                 rtx_ssrc: None,
                 counters: Arc::default(),
+                served: Arc::default(),
             }],
             extensions: ExtensionMap::new(),
             feedback: Feedback::default(),
@@ -194,6 +196,7 @@ impl Studio {
         let payload = OutgoingPayload {
             payload_type: PAYLOAD_TYPE,
             rtx_payload_type: Some(97),
+            red_payload_type: None,
             nack: true,
         };
         self.engine

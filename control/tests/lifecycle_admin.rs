@@ -197,6 +197,45 @@ async fn a_viewer_is_moved_between_streams_and_none_without_doing_anything() {
 }
 
 #[tokio::test]
+async fn a_streams_playout_delay_follows_rules_until_an_operator_sets_it() {
+    let operated = Operated::start().await;
+    let rules = ["stage-*=100-200", "0-0"].map(|rule| rule.parse().unwrap());
+    operated.server.broadcast.set_playout_rules(rules.into());
+    let (_publisher, _) = operated.join("/whip/stage-1", Kind::Publish).await;
+    let (_viewer, _) = operated.join("/whep/waiting", Kind::View).await;
+    let delay = async |stream: &str| {
+        let params = json!({ "stream": stream });
+        operated.call("stream.get", params).await["playout_delay"].clone()
+    };
+    assert_eq!(delay("stage-1").await, "100-200");
+    assert_eq!(delay("waiting").await, "0-0");
+    for stream in ["stage-1", "waiting"] {
+        let params = json!({ "stream": stream, "playout_delay": "300-40950" });
+        let answer = operated.call("stream.set", params.clone()).await;
+        assert_eq!(answer, params);
+        assert_eq!(delay(stream).await, "300-40950");
+        let params = json!({ "stream": stream, "playout_delay": null });
+        operated.call("stream.set", params).await;
+    }
+    assert_eq!(delay("stage-1").await, "100-200");
+    for (params, reason) in [
+        (
+            json!({ "stream": "none", "playout_delay": "0-0" }),
+            "no stream none",
+        ),
+        (
+            json!({ "stream": "stage-1", "playout_delay": "5-1" }),
+            "`5-1` is no playout delay",
+        ),
+    ] {
+        let error = operated.try_call("stream.set", params).await.unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+    assert_eq!(delay("stage-1").await, "100-200");
+    operated.stop().await;
+}
+
+#[tokio::test]
 async fn a_transport_that_an_operator_closes_is_told_and_gone() {
     let operated = Operated::start().await;
     let (publisher, session) = operated.join("/whip/stage", Kind::Publish).await;
@@ -280,6 +319,7 @@ async fn reports_say_what_is_connected_and_what_flows() {
             if counted(&stream["tracks"][0]["packets_received"])
                 && counted(&stream["tracks"][1]["keyframes"])
                 && counted(&transport["transport"]["packets_sent"])
+                && stream["delivery"][1]["transit"]["p50_us"].is_u64()
                 && counted(&transport["tracks"][0]["counters"]["packets"])
                 && shards
                     .iter()
@@ -298,6 +338,14 @@ async fn reports_say_what_is_connected_and_what_flows() {
     assert_eq!(stream["tracks"][1]["codec"], "VP8");
     assert_eq!(stream["tracks"][1]["width"], 320);
     assert_eq!(stream["tracks"][1]["height"], 180);
+    let delivery = &stream["delivery"][1];
+    assert_eq!(delivery["mid"], stream["tracks"][1]["mid"]);
+    for lost in ["lost_on_way_in", "lost_on_last_mile", "resent"] {
+        assert_eq!(delivery[lost], 0, "{lost}");
+    }
+    let buckets = delivery["transit"]["buckets"].as_array().unwrap();
+    let packets: u64 = buckets.iter().map(|b| b[1].as_u64().unwrap()).sum();
+    assert!(packets > 0 && buckets.iter().all(|b| b[0].is_u64()));
     let found = &transport["transport"];
     assert_eq!(found["ice_state"], "connected");
     assert_eq!(found["dtls_state"], "connected");

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::counters::{IncomingCounters, OutgoingCounters, TransportCounters};
+use crate::counters::{IncomingCounters, OutgoingCounters, ServedCounters, TransportCounters};
 use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::packet::codec::Codec;
-use crate::packet::extension::ExtensionMap;
+use crate::packet::extension::{ExtensionMap, PlayoutDelay};
 use crate::producer::ProducerFeed;
 use crate::srtp::{MasterKey, Profile};
 use crate::tap::TapFeed;
@@ -58,6 +58,8 @@ pub struct IncomingCodec {
     pub payload_type: u8,
     /// The payload type of its retransmissions (RFC 4588), if negotiated.
     pub rtx_payload_type: Option<u8>,
+    /// The payload type of its redundant form (RFC 2198), if negotiated; for audio.
+    pub red_payload_type: Option<u8>,
     /// RTP clock rate in Hz.
     pub clock_rate: u32,
 }
@@ -90,6 +92,8 @@ pub struct EncodingSpec {
     pub rtx_ssrc: Option<u32>,
     /// Read by the control plane at any time.
     pub counters: Arc<IncomingCounters>,
+    /// What its viewers are sent, to be read likewise.
+    pub served: Arc<ServedCounters>,
 }
 
 /// A media section that a peer shares.
@@ -138,6 +142,8 @@ pub struct OutgoingPayload {
     pub payload_type: u8,
     /// For retransmissions (RFC 4588).
     pub rtx_payload_type: Option<u8>,
+    /// For the redundant form (RFC 2198) of what comes so; without it the redundancy is left out.
+    pub red_payload_type: Option<u8>,
     /// The viewer may ask for what it lost (RFC 4585 6.2.1). Without a payload type for
     /// retransmissions it is resent what it asks for as it was the first time, to the last byte,
     /// which then can bear nothing that is new each time.
@@ -162,6 +168,8 @@ pub struct RenditionSpec {
     pub video: bool,
     /// The formats it may use, in the order packets refer to them.
     pub codecs: Vec<IncomingCodec>,
+    /// What its viewers are sent, on every shard.
+    pub served: Arc<ServedCounters>,
 }
 
 /// What a viewer receives of a rendition: per codec of the rendition, the viewer's payload types,
@@ -212,6 +220,9 @@ pub enum Command {
     RemoveProducer(ProducerId),
     /// Ask the publisher for a keyframe, unless that was just done (sent to the home).
     RequestKeyframe(RenditionId),
+    /// Tell this rendition's viewers these bounds on the delay before playing, or, without any, pass
+    /// on the publisher's (sent to the home of a rendition of video).
+    SetPlayoutDelay(RenditionId, Option<PlayoutDelay>),
     /// Say BYE to every peer and end.
     Stop,
 }

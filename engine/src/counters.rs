@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::transit::Transit;
 
-/// A value written by one shard and read by anybody.
+/// A value written by one shard, unless it says otherwise, and read by anybody.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -20,6 +20,11 @@ impl Gauge {
     /// Publishes a value.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to a value that several shards add to.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 }
 
@@ -106,8 +111,18 @@ counters! {
         bytes,
         /// Packets sent again.
         retransmissions,
-        /// NACKed packets that were not sent again: too old, or over the budget.
+        /// NACKed packets that were not sent again: too old, of no use, or over the budget.
         retransmissions_refused,
+        /// Of those, packets from before a keyframe that the viewer was sent.
+        retransmissions_useless,
+        /// Of those, packets over the budget of the viewer or of its shard.
+        retransmissions_over_budget,
+        /// Packets the viewer asked for that it had been sent, each counted once: lost on the last
+        /// mile.
+        lost_on_last_mile,
+        /// Packets the viewer asked for that we had not got ourselves, each counted once: lost or
+        /// late on the way in.
+        lost_on_way_in,
         /// Packets the viewer reports lost (RFC 3550 6.4.1).
         packets_lost,
         /// Jitter the viewer reports, in microseconds.
@@ -121,6 +136,19 @@ counters! {
         /// The bitrate the viewer says it can take (REMB), in bits per second; 0 when unknown.
         remb_bps,
     }
+}
+
+/// What viewers were sent of one rendition, on all shards together: each shard adds what it did about
+/// once a second.
+#[derive(Debug, Default)]
+pub struct ServedCounters {
+    /// Packets sent again.
+    pub retransmissions: Gauge,
+    /// Packets that viewers asked for after they were sent them, counted once for each viewer: lost
+    /// on the last mile.
+    pub lost_on_last_mile: Gauge,
+    /// Times that its packets took through the server, each viewer's counted.
+    pub transit: Transit,
 }
 
 macro_rules! drop_reasons {
@@ -197,6 +225,14 @@ drop_reasons! {
     SealFailed => "seal_failed",
     /// Video withheld from a viewer because the shard cannot keep up, counted in packets.
     Overload => "overload",
+    /// A packet a viewer asked for that is not kept any more, or was never sent to it.
+    ResendGone => "resend_gone",
+    /// A packet a viewer asked for that precedes a keyframe it was sent.
+    ResendUseless => "resend_useless",
+    /// A packet a viewer asked for beyond its budget.
+    ResendOverBudget => "resend_over_budget",
+    /// A packet a viewer asked for beyond what the shard resends at a time.
+    ResendShardBusy => "resend_shard_busy",
     /// A datagram that the kernel or the device did not take.
     NotTaken => "not_taken",
     /// A datagram for a peer without a proven address.

@@ -26,6 +26,7 @@ use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, Shar
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
 use crate::limits::{MAX_SHARDS, MAX_TAPS_PER_SHARD};
+use crate::packet::extension::PlayoutDelay;
 use crate::producer::Entrance;
 use crate::shard::Shard;
 use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
@@ -519,6 +520,21 @@ impl Engine {
     pub fn request_keyframe(&self, rendition: RenditionId) -> Result<(), EngineError> {
         let home = self.table().home_of(rendition)?;
         self.send(home, Command::RequestKeyframe(rendition))
+    }
+
+    /// Tells a rendition's viewers these bounds on the delay before playing, in place of the
+    /// publisher's; without any, the publisher's are passed on again. Viewers keep what they were
+    /// told last.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`].
+    pub fn set_playout_delay(
+        &self,
+        rendition: RenditionId,
+        delay: Option<PlayoutDelay>,
+    ) -> Result<(), EngineError> {
+        let home = self.table().home_of(rendition)?;
+        self.send(home, Command::SetPlayoutDelay(rendition, delay))
     }
 
     /// Says BYE to every peer and ends the shards. What is left of `patience` when a shard does

@@ -167,10 +167,24 @@ pub const GATHER_NAP_US: u64 = 150;
 /// Longest time that a packet of audio may be made to wait for others: one packet time of Opus.
 pub const MAX_AUDIO_TRAIN_WAIT_US: u64 = 20_000;
 
-/// Retransmissions one viewer may cause in a second, and how many of them at once.
-pub const RETRANSMISSIONS_PER_SECOND: u32 = 600;
-/// See [`RETRANSMISSIONS_PER_SECOND`].
-pub const RETRANSMISSION_BURST: u32 = 200;
+/// A viewer may be sent again one byte for so many that it is sent: enough where every third packet
+/// is lost. Beyond that a link cannot carry the stream, and resending makes it worse.
+pub const RESEND_SHARE: u64 = 2;
+
+/// What a viewer may be sent again at least, whatever it is sent, in bytes a second: audio alone
+/// would hardly be repaired by its share.
+pub const RESEND_FLOOR_BYTES_PER_SECOND: u64 = 64_000;
+
+/// What a viewer may be sent again at once, in bytes, unless a second's share is more: an outage of
+/// a quarter of a second at 8 Mbit/s.
+pub const RESEND_BURST_BYTES: u64 = 256 * 1024;
+
+/// Packets a shard sends again in a second and, since time stands still within one, in a turn, to
+/// all viewers together. A turn's take about half a millisecond: so long is everybody else kept
+/// waiting when thousands of links are bad at once.
+pub const RESENDS_PER_SECOND: u32 = 200_000;
+/// See [`RESENDS_PER_SECOND`].
+pub const RESENDS_PER_TURN: u32 = 512;
 
 /// A packet is not sent again to the same viewer within this time: the request was for the copy
 /// that is already on its way.

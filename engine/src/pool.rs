@@ -13,6 +13,7 @@
 //! Invariant: a slot is written only through its one `PacketMut`, never after it was shared.
 
 use std::cell::UnsafeCell;
+use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
 use crate::limits::SLOT_BYTES;
-use crate::packet::extension::Extensions;
+use crate::packet::extension::{Extensions, PlayoutDelay};
 
 /// What routing knows about a packet. Once it is set, nothing reads the header bytes in the slot
 /// again: a packet restored from RTX differs from its bytes.
@@ -38,6 +39,9 @@ pub struct PacketInfo {
     pub payload_start: u16,
     /// Length of the RTP payload without padding.
     pub payload_len: u16,
+    /// So many bytes before it make it the redundant form (RFC 2198) in which it came; 0: it came
+    /// plain. Both are of the one payload that was sent.
+    pub redundancy_len: u16,
     /// Position of this packet's codec in its rendition's list.
     pub codec: u8,
     /// RTP marker bit.
@@ -46,6 +50,10 @@ pub struct PacketInfo {
     pub keyframe_start: bool,
     /// Header extensions the engine knows, as positions in the slot.
     pub extensions: Extensions,
+    /// NTP time of capture to tell viewers, where the publisher does not; none with most packets.
+    pub capture_time: Option<NonZeroU64>,
+    /// Bounds on the delay before playing to tell viewers; none with most packets.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// A slot's contents.
@@ -67,6 +75,14 @@ impl Slot {
     pub fn payload(&self) -> &[u8] {
         let start = usize::from(self.info.payload_start);
         &self.bytes[start..start + usize::from(self.info.payload_len)]
+    }
+
+    /// The redundant form of the payload, as it came; the payload itself if it came plain.
+    pub fn redundant_payload(&self) -> &[u8] {
+        let info = &self.info;
+        let end = usize::from(info.payload_start) + usize::from(info.payload_len);
+        let start = info.payload_start.saturating_sub(info.redundancy_len);
+        &self.bytes[usize::from(start)..end]
     }
 
     /// The whole slot, to be written; say how much of it counts with [`Slot::set_len`].

@@ -13,7 +13,7 @@ use crossbeam::utils::CachePadded;
 use rtrb::{Consumer, RingBuffer};
 
 use crate::command::IncomingCodec;
-use crate::counters::IncomingCounters;
+use crate::counters::{IncomingCounters, ServedCounters};
 use crate::engine::Engine;
 use crate::ids::{ProducerId, RenditionId};
 use crate::io::uring::Waker;
@@ -60,6 +60,8 @@ pub struct ProducedTrackSpec {
     pub codecs: Vec<IncomingCodec>,
     /// Read by the control plane at any time.
     pub counters: Arc<IncomingCounters>,
+    /// What its viewers were sent, likewise.
+    pub served: Arc<ServedCounters>,
 }
 
 /// An RTP packet, as a producer sends it.

@@ -2,6 +2,7 @@
 //! shards serve each to viewers. Every change yields the commands that bring the shards in line.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::command::{Command, IncomingTrackSpec, PayloadMap, RenditionSpec};
 use crate::engine::EngineError;
@@ -87,6 +88,7 @@ impl Subscriptions {
                 home: shard,
                 video: is_video(&track.codecs),
                 codecs: track.codecs.clone(),
+                served: track.served.clone(),
             };
             let viewers = HashMap::new();
             self.renditions
@@ -147,18 +149,19 @@ impl Subscriptions {
             .ok_or(EngineError::UnknownTransport(id))?;
         let home = entry.shard;
         let renditions: Vec<_> = spec.encodings.iter().map(|e| e.rendition).collect();
-        for rendition in &renditions {
+        for encoding in &spec.encodings {
             let spec = RenditionSpec {
-                id: *rendition,
+                id: encoding.rendition,
                 home,
                 video: spec
                     .codecs
                     .first()
                     .is_some_and(|codec| codec.codec.kind() == MediaKind::Video),
                 codecs: spec.codecs.clone(),
+                served: Arc::clone(&encoding.served),
             };
             self.renditions.insert(
-                *rendition,
+                encoding.rendition,
                 RenditionEntry {
                     spec,
                     viewers: HashMap::new(),

@@ -1,5 +1,5 @@
-//! How long packets were in the server: a histogram that costs a shard an addition per packet and
-//! some dozen viewers, and that anybody may read.
+//! How long packets were in the server: a histogram that costs a shard two additions per packet and
+//! some dozen viewers, one for the shard and one for the rendition, and that anybody may read.
 
 use crate::counters::Gauge;
 
@@ -31,6 +31,16 @@ fn start_us(bucket: usize) -> u64 {
     u64::from(PER_DOUBLING + part) << (doublings - 2)
 }
 
+/// A time, as far as the histogram tells it from others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bucket(usize);
+
+impl Bucket {
+    pub(crate) fn of(us: u64) -> Self {
+        Self(bucket(us))
+    }
+}
+
 /// What a shard counts.
 #[derive(Debug)]
 pub(crate) struct TransitTally([u64; BUCKETS]);
@@ -43,8 +53,17 @@ impl Default for TransitTally {
 
 impl TransitTally {
     /// So many packets were in the server for so long.
-    pub(crate) fn add(&mut self, us: u64, packets: u64) {
-        self.0[bucket(us)] += packets;
+    pub(crate) fn add(&mut self, time: Bucket, packets: u64) {
+        self.0[time.0] += packets;
+    }
+
+    /// Adds what was counted since the last time to what others, too, add to.
+    pub(crate) fn hand_over(&mut self, to: &Transit) {
+        for (count, gauge) in self.0.iter_mut().zip(&to.0) {
+            if *count > 0 {
+                gauge.add(std::mem::take(count));
+            }
+        }
     }
 
     pub(crate) fn publish(&self, to: &Transit) {
@@ -54,8 +73,8 @@ impl TransitTally {
     }
 }
 
-/// Times that packets took through a shard, from their arrival at the socket to their being sealed
-/// for a viewer, as the shard last published them.
+/// Times that packets took through a shard, or those of a rendition through all shards, from their
+/// arrival at the socket to their being sealed for a viewer, as last published.
 #[derive(Debug)]
 pub struct Transit([Gauge; BUCKETS]);
 
@@ -95,6 +114,14 @@ impl TransitCounts {
         self.0.iter().sum()
     }
 
+    /// The counts that are not zero, each with the longest time that falls under it, in
+    /// microseconds; in order of time.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let counts = self.0.iter().enumerate();
+        let counted = counts.filter(|(_, count)| **count > 0);
+        counted.map(|(place, count)| (start_us(place + 1) - 1, *count))
+    }
+
     /// The time that this share of the packets (0 to 1) did not exceed, in microseconds, rounded up
     /// by a quarter at most; `None` when there were no packets.
     pub fn quantile_us(&self, share: f64) -> Option<u64> {
@@ -121,19 +148,34 @@ mod tests {
     fn quantiles_are_told_from_the_counts() {
         let (mut tally, transit) = (TransitTally::default(), Transit::default());
         assert_eq!(transit.snapshot().quantile_us(0.5), None);
-        tally.add(100, 90);
-        tally.add(5_000, 10);
+        tally.add(Bucket::of(100), 90);
+        tally.add(Bucket::of(5_000), 10);
         tally.publish(&transit);
         let first = transit.snapshot();
         assert_eq!(first.packets(), 100);
         assert_eq!(first.quantile_us(0.5), Some(111));
         assert_eq!(first.quantile_us(0.9), Some(111));
         assert_eq!(first.quantile_us(0.99), Some(5_119));
-        tally.add(20, 1);
+        tally.add(Bucket::of(20), 1);
         tally.publish(&transit);
         let second = transit.snapshot().since(&first);
         assert_eq!((second.packets(), second.quantile_us(1.0)), (1, Some(23)));
         assert_eq!(second.plus(&first), transit.snapshot());
+    }
+
+    #[test]
+    fn several_may_count_into_one_histogram() {
+        let transit = Transit::default();
+        let (mut one, mut other) = (TransitTally::default(), TransitTally::default());
+        one.add(Bucket::of(100), 3);
+        other.add(Bucket::of(100), 4);
+        other.add(Bucket::of(2), 1);
+        for _ in 0..2 {
+            one.hand_over(&transit);
+            other.hand_over(&transit);
+        }
+        let counts = transit.snapshot();
+        assert_eq!(counts.buckets().collect::<Vec<_>>(), [(2, 1), (111, 7)]);
     }
 
     proptest! {

@@ -274,6 +274,7 @@ impl Bench {
                 vec![Some(OutgoingPayload {
                     payload_type: 45,
                     rtx_payload_type: Some(46),
+                    red_payload_type: None,
                     nack: true,
                 })]
             } else {
@@ -414,6 +415,7 @@ fn what_a_producer_sends_allocates_nothing_on_its_thread_or_the_shard() {
         rendition: RenditionId(1_000_000),
         codecs: vec![vp8()],
         counters: stream.counters.clone(),
+        served: Default::default(),
     };
     let spec = ProducerSpec::new(ProducerId(1), vec![track]);
     let mut producer = bench.engine.add_producer(ShardId(0), spec).unwrap();
@@ -431,6 +433,7 @@ fn what_a_producer_sends_allocates_nothing_on_its_thread_or_the_shard() {
         let payload = OutgoingPayload {
             payload_type: 45,
             rtx_payload_type: Some(46),
+            red_payload_type: None,
             nack: true,
         };
         let rendition = RenditionId(1_000_000);

@@ -11,7 +11,6 @@ use common::peer::Rtp;
 use common::viewing::{VIDEO_RTX_PAYLOAD_TYPE, Viewer, assert_in_sequence, id, ids};
 use fanmill_engine::counters::DropReason;
 use fanmill_engine::io::sim::LinkConditions;
-use fanmill_engine::limits::RETRANSMISSION_BURST;
 use fanmill_engine::srtp::Profile;
 
 const GCM: Profile = Profile::AeadAes128Gcm;
@@ -120,36 +119,6 @@ fn what_was_never_sent_or_is_too_old_is_refused() {
     world.run_ms(1_000);
     assert!(viewer.take_rtx().is_empty());
     assert_eq!(viewer.video.counters.retransmissions_refused.get(), 4);
-}
-
-#[test]
-fn one_viewer_cannot_make_itself_sent_everything_again_and_again() {
-    let mut world = World::new(1, 4);
-    let mut publisher = world.publish(0, GCM);
-    let mut viewer = world.watch(0, GCM, &publisher);
-    publisher.send_frame(true, 400);
-    world.settle();
-    let numbers: Vec<u16> = viewer
-        .take_video()
-        .iter()
-        .map(|p| p.header.sequence_number)
-        .collect();
-    for _ in 0..20 {
-        for some in numbers.chunks(50) {
-            viewer.nack(some);
-        }
-    }
-    world.settle();
-    assert_eq!(viewer.take_rtx().len(), RETRANSMISSION_BURST as usize);
-    world.run_ms(1_000);
-    let (sent, refused) = (
-        viewer.video.counters.retransmissions.get(),
-        viewer.video.counters.retransmissions_refused.get(),
-    );
-    assert_eq!(
-        (sent, sent + refused),
-        (u64::from(RETRANSMISSION_BURST), 8_000)
-    );
 }
 
 #[test]

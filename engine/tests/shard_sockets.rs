@@ -127,6 +127,7 @@ fn a_publisher_and_viewers_on_both_shards_meet_over_loopback() {
             let payload = OutgoingPayload {
                 payload_type: 45,
                 rtx_payload_type: None,
+                red_payload_type: None,
                 nack: true,
             };
             engine

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Caller, Methods, Reason, RpcError};
-use crate::broadcast::{Broadcast, BroadcastError};
+use crate::broadcast::{Broadcast, BroadcastError, DelayBounds};
 use crate::model::{Transport, TransportInfo};
 
 #[derive(Deserialize)]
@@ -32,6 +32,13 @@ struct TransportName {
 struct Attachment {
     transport: u64,
     stream: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamSettings {
+    stream: String,
+    playout_delay: Option<String>,
 }
 
 /// A transport in a list: what it is, and for which stream.
@@ -90,6 +97,21 @@ fn add_stream_methods(methods: &mut Methods, broadcast: &Broadcast) {
             async move {
                 of.stop(&stream).map_err(refused)?;
                 Ok(json!({ "stream": stream }))
+            }
+        },
+    );
+    let of = broadcast.clone();
+    methods.add(
+        "stream.set",
+        "Sets how long viewers hold a stream before they show it: MIN-MAX in milliseconds, or null.",
+        move |_: Caller, StreamSettings { stream, playout_delay }: StreamSettings| {
+            let of = of.clone();
+            async move {
+                let bounds = playout_delay.as_deref().map(str::parse::<DelayBounds>);
+                let invalid = |error| RpcError::invalid_params("playout_delay", error);
+                let bounds = bounds.transpose().map_err(invalid)?;
+                of.set_playout_delay(&stream, bounds).map_err(refused)?;
+                Ok(json!({ "stream": stream, "playout_delay": bounds }))
             }
         },
     );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::broadcast::publisher::{Publisher, PublisherDetails};
-use crate::broadcast::{Session, Stream};
+use crate::broadcast::{DelayBounds, Session, Stream};
 use crate::model::IncomingTrack;
 
 /// A stream in a list.
@@ -82,8 +82,48 @@ pub struct StreamDetails {
     pub stream: StreamInfo,
     /// Its publisher, with its connection if it has one.
     pub publisher: Option<PublisherDetails>,
+    /// Bounds on the delay before playing that viewers are told in place of the publisher's, as
+    /// `MIN-MAX` in milliseconds.
+    pub playout_delay: Option<DelayBounds>,
+    /// What became of its packets, for each encoding of each track.
+    pub delivery: Vec<DeliveryInfo>,
     /// Its viewers, at most [`MAX_VIEWERS_LISTED`].
     pub viewer_list: Vec<ViewerInfo>,
+}
+
+/// What became of the packets of one encoding, from the publisher to all viewers.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryInfo {
+    /// The track's identification in the publisher's session.
+    pub mid: String,
+    /// The encoding's restriction identifier, with simulcast.
+    pub rid: Option<String>,
+    /// Packets lost on the way in, between the publisher and us.
+    pub lost_on_way_in: u64,
+    /// Of those, packets the publisher sent again.
+    pub restored: u64,
+    /// Of those, packets that were asked for again in vain.
+    pub given_up: u64,
+    /// Packets lost on the last mile, between us and a viewer, each viewer's counted: those it
+    /// asked for that it had been sent.
+    pub lost_on_last_mile: u64,
+    /// Packets sent again to viewers.
+    pub resent: u64,
+    /// How long packets were in the server, each viewer's counted.
+    pub transit: TransitInfo,
+}
+
+/// How long packets were in the server, in microseconds, since the encoding was published.
+#[derive(Debug, Clone, Serialize)]
+pub struct TransitInfo {
+    /// The time that half of them did not exceed; `null` when there were none.
+    pub p50_us: Option<u64>,
+    /// The time that 99 % did not exceed.
+    pub p99_us: Option<u64>,
+    /// The time that 99.9 % did not exceed.
+    pub p999_us: Option<u64>,
+    /// The histogram: longest time of a bucket, and packets in it; empty buckets are left out.
+    pub buckets: Vec<(u64, u64)>,
 }
 
 /// Viewers listed by name in a report; beyond that only their number is told.
@@ -121,10 +161,19 @@ pub(super) fn stream(name: &str, stream: &Stream) -> StreamInfo {
     }
 }
 
-pub(super) fn details(name: &str, entry: &Stream) -> StreamDetails {
+pub(super) fn details(
+    name: &str,
+    entry: &Stream,
+    playout_delay: Option<DelayBounds>,
+) -> StreamDetails {
     StreamDetails {
         stream: stream(name, entry),
         publisher: entry.publisher.as_ref().map(Publisher::details),
+        playout_delay,
+        delivery: entry.publisher.as_ref().map_or_else(Vec::new, |publisher| {
+            let tracks = publisher.incoming().tracks().iter();
+            tracks.flat_map(|track| delivery(track)).collect()
+        }),
         viewer_list: entry
             .viewers
             .values()
@@ -132,6 +181,28 @@ pub(super) fn details(name: &str, entry: &Stream) -> StreamDetails {
             .map(viewer)
             .collect(),
     }
+}
+
+fn delivery(track: &IncomingTrack) -> impl Iterator<Item = DeliveryInfo> + '_ {
+    track.encodings().iter().map(|encoding| {
+        let (incoming, served) = (encoding.counters(), encoding.served());
+        let transit = served.transit.snapshot();
+        DeliveryInfo {
+            mid: track.mid().to_owned(),
+            rid: encoding.rid().map(str::to_owned),
+            lost_on_way_in: incoming.packets_lost.get(),
+            restored: incoming.packets_restored.get(),
+            given_up: incoming.packets_given_up.get(),
+            lost_on_last_mile: served.lost_on_last_mile.get(),
+            resent: served.retransmissions.get(),
+            transit: TransitInfo {
+                p50_us: transit.quantile_us(0.5),
+                p99_us: transit.quantile_us(0.99),
+                p999_us: transit.quantile_us(0.999),
+                buckets: transit.buckets().collect(),
+            },
+        }
+    })
 }
 
 fn viewer(session: &Arc<Session>) -> ViewerInfo {

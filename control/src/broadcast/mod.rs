@@ -7,6 +7,7 @@
 mod events;
 mod follow;
 mod info;
+mod playout;
 mod produce;
 mod publisher;
 mod session;
@@ -20,15 +21,18 @@ use fanmill_engine::ids::TransportId;
 use tokio::sync::watch;
 
 use crate::model::{
-    AttachError, CloseReason, Endpoint, MediaServer, OfferError, Transport, TransportKind,
+    AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, Transport,
+    TransportKind,
 };
 use crate::sdp::Offer;
 
 pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
 pub use follow::{Follower, Live};
 pub use info::{
-    EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
+    DeliveryInfo, EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo,
+    TransitInfo, ViewerInfo,
 };
+pub use playout::{DelayBounds, NoDelay, PlayoutRule};
 pub use publisher::{PublisherDetails, StandsOn};
 pub use session::{IceRestart, Session};
 
@@ -111,6 +115,8 @@ struct Stream {
     viewers: HashMap<String, Arc<Session>>,
     /// What is told of it; `None` as long as nobody reads about it.
     facts: Option<watch::Sender<events::Facts>>,
+    /// Bounds on the delay before playing, if an operator has set any for it.
+    delay: Option<DelayBounds>,
 }
 
 #[derive(Default)]
@@ -121,6 +127,7 @@ struct Tables {
     followed: Followed,
     /// Somebody looks regularly at the streams that are read about.
     looked_at: bool,
+    playout_rules: Vec<PlayoutRule>,
 }
 
 struct Shared {
@@ -151,6 +158,46 @@ impl Broadcast {
         &self.0.server
     }
 
+    /// Sets the bounds on the delay before playing that streams published from now on have.
+    pub fn set_playout_rules(&self, rules: Vec<PlayoutRule>) {
+        self.tables().playout_rules = rules;
+    }
+
+    /// Sets the bounds of one stream, from now on until it has neither publisher nor viewer; `None`:
+    /// those of the rules.
+    ///
+    /// # Errors
+    /// [`BroadcastError::UnknownStream`], or that its publisher has just gone.
+    pub fn set_playout_delay(
+        &self,
+        stream: &str,
+        bounds: Option<DelayBounds>,
+    ) -> Result<(), BroadcastError> {
+        let mut tables = self.tables();
+        let entry = tables.streams.get_mut(stream);
+        let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
+        entry.delay = bounds;
+        if let Some(publisher) = entry.publisher.clone() {
+            self.tell_playout_delay(&tables, stream, publisher.incoming())?;
+        }
+        Ok(())
+    }
+
+    /// Lets the data plane know the bounds of a stream that `incoming` is, or is about to be.
+    fn tell_playout_delay(
+        &self,
+        tables: &Tables,
+        stream: &str,
+        incoming: &IncomingStream,
+    ) -> Result<(), EngineError> {
+        let bounds = tables.playout_delay(stream).map(DelayBounds::to_engine);
+        let engine = self.0.server.engine();
+        for encoding in incoming.tracks().iter().flat_map(|track| track.encodings()) {
+            engine.set_playout_delay(encoding.rendition(), bounds)?;
+        }
+        Ok(())
+    }
+
     /// Publishes a stream; whoever waits for it sees it. A publisher that is there already is
     /// replaced if it is evidently dead. Call it inside the runtime; it waits for the data plane.
     ///
@@ -166,6 +213,7 @@ impl Broadcast {
             tables.replace(stream, &dead);
         }
         let session = tables.enter(TransportKind::Publish, stream, transport);
+        self.tell_playout_delay(&tables, stream, session.transport.incoming())?;
         tables.put_on_air(stream, Publisher::from(&session));
         drop(tables);
         tracing::info!(stream, transport = session.transport.id().0, "published");
@@ -310,7 +358,8 @@ impl Broadcast {
         let tables = self.tables();
         let stream = tables.streams.get(name);
         let stream = stream.ok_or_else(|| BroadcastError::UnknownStream(name.to_owned()))?;
-        Ok(info::details(name, stream))
+        let delay = tables.playout_delay(name);
+        Ok(info::details(name, stream, delay))
     }
 
     /// Clears up after a session whenever it ends.
@@ -342,6 +391,12 @@ impl Tables {
             return Err(BroadcastError::TooManyStreams(limits.max_streams));
         }
         Ok(())
+    }
+
+    /// The bounds on the delay before playing that a stream has.
+    fn playout_delay(&self, stream: &str) -> Option<DelayBounds> {
+        let set = self.streams.get(stream).and_then(|stream| stream.delay);
+        set.or_else(|| playout::by_rule(&self.playout_rules, stream))
     }
 
     fn check_present(&self, session: &Session) -> Result<(), BroadcastError> {

@@ -26,6 +26,7 @@ impl Broadcast {
         if let Some(dead) = dead {
             tables.replace(name, &dead);
         }
+        self.tell_playout_delay(&tables, name, stream.incoming())?;
         tables.put_on_air(name, Publisher::Produced(stream.clone()));
         drop(tables);
         let (source, id) = (stream.source(), stream.id().0);

@@ -95,6 +95,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
         max_viewers_per_stream: config.max_viewers_per_stream,
     };
     let broadcast = Broadcast::new(server.clone(), limits);
+    let rules = config.playout_rules();
+    broadcast.set_playout_rules(rules.expect("the configuration was validated"));
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);

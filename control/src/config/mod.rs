@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use fanmill_engine::limits::{DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US};
 use serde::Serialize;
 
+use crate::broadcast::{NoDelay, PlayoutRule};
+
 pub use nearest::nearest;
 pub use settings::Settings;
 pub use validate::{Invalid, MAX_PUBLIC_IPS, MAX_SHARDS};
@@ -60,6 +62,9 @@ pub struct Config {
     /// How old a keyframe may be that viewers who join are shown first, in milliseconds; 0: they
     /// wait for the next one. Default 20,000.
     pub frame_cache_ms: u64,
+    /// Rules for how long viewers hold a picture before they show it, `[PATTERN=]MIN-MAX` in
+    /// milliseconds. Default: none.
+    pub playout_delay: Vec<String>,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -83,6 +88,7 @@ impl Default for Config {
             audio_train_wait_us: 0,
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
             frame_cache_ms: DEFAULT_MAX_CACHE_US / 1000,
+            playout_delay: Vec::new(),
             log: "info".to_owned(),
         }
     }
@@ -116,6 +122,16 @@ impl Config {
                 problem,
             })?;
         Ok(config)
+    }
+}
+
+impl Config {
+    /// The rules for how long viewers hold a picture.
+    ///
+    /// # Errors
+    /// The rule that is none; never after [`Config::validate`].
+    pub fn playout_rules(&self) -> Result<Vec<PlayoutRule>, NoDelay> {
+        self.playout_delay.iter().map(|rule| rule.parse()).collect()
     }
 }
 

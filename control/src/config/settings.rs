@@ -71,6 +71,11 @@ pub struct Settings {
     /// 0: they wait for the next one [default: 20000]
     #[arg(long, value_name = "MS")]
     pub frame_cache_ms: Option<u64>,
+    /// How long viewers hold a picture before they show it, in place of what the publisher says: least
+    /// and most in milliseconds, for streams whose name fits a pattern, such as stage-*=100-400, or
+    /// 0-0 for all; the first that fits counts; repeatable [default: none]
+    #[arg(long, value_name = "[PATTERN=]MIN-MAX")]
+    pub playout_delay: Option<Vec<String>>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -122,6 +127,7 @@ impl Settings {
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.or(lower.frame_cache_ms),
+            playout_delay: self.playout_delay.or(lower.playout_delay),
             log: self.log.or(lower.log),
         }
     }
@@ -150,6 +156,7 @@ impl Settings {
                 .unwrap_or(defaults.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.unwrap_or(defaults.frame_cache_ms),
+            playout_delay: self.playout_delay.unwrap_or(defaults.playout_delay),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -76,6 +76,8 @@ impl Config {
         )?;
         within("max-lag-ms", self.max_lag_ms, &MAX_LAG_MS)?;
         within("frame-cache-ms", self.frame_cache_ms, &FRAME_CACHE_MS)?;
+        self.playout_rules()
+            .map_err(|error| invalid("playout-delay", error.to_string()))?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -315,6 +317,13 @@ mod tests {
     fn a_socket_path_must_fit_its_address() {
         assert_eq!(refused(|c| c.admin = "".into()).key, "admin");
         assert_eq!(refused(|c| c.admin = "/".repeat(108).into()).key, "admin");
+    }
+
+    #[test]
+    fn a_playout_delay_that_does_not_parse_is_refused() {
+        let error = refused(|c| c.playout_delay = vec!["0-0".into(), "a=200-100".into()]);
+        assert_eq!(error.key, "playout-delay");
+        assert!(error.problem.starts_with("`a=200-100` is no playout delay"));
     }
 
     #[test]

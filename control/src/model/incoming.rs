@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanmill_engine::command::{EncodingSpec, Feedback, IncomingCodec, IncomingTrackSpec};
-use fanmill_engine::counters::IncomingCounters;
+use fanmill_engine::counters::{IncomingCounters, ServedCounters};
 use fanmill_engine::ids::{IncomingTrackId, RenditionId};
 use fanmill_engine::producer::ProducedTrackSpec;
 use fanmill_engine::tap::{Tap, TapSpec};
@@ -38,6 +38,7 @@ pub struct Encoding {
     rendition: RenditionId,
     rid: Option<String>,
     counters: Arc<IncomingCounters>,
+    served: Arc<ServedCounters>,
     active: AtomicBool,
 }
 
@@ -129,6 +130,7 @@ impl IncomingTrack {
             rendition: encoding.rendition,
             codecs: self.codecs.iter().filter_map(incoming_codec).collect(),
             counters: Arc::clone(&encoding.counters),
+            served: Arc::clone(&encoding.served),
         }
     }
 
@@ -146,6 +148,7 @@ impl IncomingTrack {
                     ssrc: declared.map(|declared| declared.ssrc),
                     rtx_ssrc: declared.and_then(|declared| declared.rtx_ssrc),
                     counters: Arc::clone(&encoding.counters),
+                    served: Arc::clone(&encoding.served),
                 }
             });
         IncomingTrackSpec {
@@ -212,6 +215,7 @@ impl Encoding {
             rendition: RenditionId(names.next()),
             rid,
             counters: Arc::default(),
+            served: Arc::default(),
             active: AtomicBool::new(false),
         }
     }
@@ -240,6 +244,11 @@ impl Encoding {
         &self.counters
     }
 
+    /// What its viewers are sent, in the engine's counts.
+    pub fn served(&self) -> &ServedCounters {
+        &self.served
+    }
+
     /// Whether media comes in.
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed)
@@ -255,6 +264,7 @@ fn incoming_codec(parameters: &CodecParameters) -> Option<IncomingCodec> {
         codec: engine_codec(parameters.codec),
         payload_type: parameters.payload_type,
         rtx_payload_type: parameters.rtx_payload_type,
+        red_payload_type: parameters.redundancy.map(|red| red.payload_type),
         clock_rate: parameters.clock_rate,
     })
 }

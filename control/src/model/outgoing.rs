@@ -248,6 +248,7 @@ impl OutgoingTrack {
             Some(OutgoingPayload {
                 payload_type: codec.payload_type,
                 rtx_payload_type: codec.rtx_payload_type,
+                red_payload_type: codec.redundancy.map(|red| red.payload_type),
                 nack: codec.feedback.nack,
             })
         };

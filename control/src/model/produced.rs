@@ -64,6 +64,7 @@ impl ProducedTrack {
                 rtx_payload_type: None,
                 feedback: RtcpFeedback::default(),
                 fmtp: None,
+                redundancy: None,
             },
         }
     }

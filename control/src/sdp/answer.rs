@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use sdp_types::{Attribute, Connection, Media, Origin, Session, Time};
 
-use super::codec::CodecParameters;
+use super::codec::{CodecParameters, Redundancy};
 use super::error::SdpError;
 use super::ice::{IceCredentials, host_candidate_line};
 use super::media::MediaKind;
@@ -132,7 +132,19 @@ impl Negotiated {
         let payload_types: Vec<String> = media
             .codecs
             .iter()
-            .flat_map(|codec| [Some(codec.payload_type), codec.rtx_payload_type])
+            .flat_map(|codec| {
+                let redundant = |preferred| {
+                    let redundancy = codec.redundancy;
+                    let redundancy = redundancy.filter(|r| r.is_preferred == preferred);
+                    redundancy.map(|redundancy| redundancy.payload_type)
+                };
+                [
+                    redundant(true),
+                    Some(codec.payload_type),
+                    codec.rtx_payload_type,
+                    redundant(false),
+                ]
+            })
             .flatten()
             .map(|payload_type| payload_type.to_string())
             .collect();
@@ -244,6 +256,14 @@ impl Attributes<'_> {
         if let Some(rtx) = codec.rtx_payload_type {
             self.value("rtpmap", format!("{rtx} rtx/{clock_rate}"));
             self.value("fmtp", format!("{rtx} apt={payload_type}"));
+        }
+        if let Some(Redundancy {
+            payload_type: red, ..
+        }) = codec.redundancy
+        {
+            self.value("rtpmap", format!("{red} red/{clock_rate}{channels}"));
+            // RFC 2198 5: the formats of the blocks, which are all of this one.
+            self.value("fmtp", format!("{red} {payload_type}/{payload_type}"));
         }
     }
 

@@ -1,8 +1,8 @@
-//! The formats of an m-section: `a=rtpmap`, `a=fmtp`, `a=rtcp-fb`, and retransmission formats
-//! folded into the formats they repair (RFC 4588 8). The m-section parser feeds it line by line and
+//! The formats of an m-section: `a=rtpmap`, `a=fmtp`, `a=rtcp-fb`; retransmission formats are folded
+//! into the formats they repair (RFC 4588 8), and redundant ones into those they repeat (RFC 2198 5). The m-section parser feeds it line by line and
 //! takes the list of codecs at the end, because clients write the lines in any order.
 
-use super::codec::RtcpFeedback;
+use super::codec::{Redundancy, RtcpFeedback};
 use super::error::{SdpError, check_room};
 use super::limits::{MAX_FMTP_PARAMETERS, MAX_FORMATS};
 
@@ -32,6 +32,8 @@ pub struct OfferedCodec {
     pub feedback: RtcpFeedback,
     /// Payload type of its retransmissions.
     pub rtx_payload_type: Option<u8>,
+    /// Its redundant form.
+    pub redundancy: Option<Redundancy>,
 }
 
 impl OfferedCodec {
@@ -45,6 +47,14 @@ fn parameter<'a>(fmtp: &'a [FmtpParameter], name: &str) -> Option<&'a str> {
     fmtp.iter()
         .find(|parameter| parameter.name.eq_ignore_ascii_case(name))
         .and_then(|parameter| parameter.value.as_deref())
+}
+
+/// The one format that a redundant one is made of: `111/111` says so for two blocks at most.
+fn repeated(fmtp: &[FmtpParameter]) -> Option<u8> {
+    let mut blocks = fmtp.first()?.name.split('/');
+    let first = blocks.next()?;
+    let alike = blocks.all(|block| block == first);
+    first.parse().ok().filter(|_| alike)
 }
 
 #[derive(Debug, Default)]
@@ -162,8 +172,24 @@ impl FormatTable {
                     .then_some((apt, format.payload_type, *clock_rate))
             })
             .collect();
+        let redundant: Vec<(usize, u8, u8, u32, u8)> = self
+            .formats
+            .iter()
+            .enumerate()
+            .filter_map(|(place, format)| {
+                let (name, clock_rate, channels) = format.rtpmap.as_ref()?;
+                let repeats = repeated(&format.fmtp)?;
+                name.eq_ignore_ascii_case("red").then_some((
+                    place,
+                    repeats,
+                    format.payload_type,
+                    *clock_rate,
+                    *channels,
+                ))
+            })
+            .collect();
         let mut codecs = Vec::with_capacity(self.formats.len());
-        for format in self.formats {
+        for (place, format) in self.formats.into_iter().enumerate() {
             let Some((encoding_name, clock_rate, channels)) = format.rtpmap else {
                 continue;
             };
@@ -176,6 +202,15 @@ impl FormatTable {
                 .iter()
                 .find(|&&(apt, _, rate)| apt == payload_type && rate == clock_rate)
                 .map(|&(_, rtx, _)| rtx);
+            let redundancy = redundant
+                .iter()
+                .find(|&&(_, repeats, _, rate, count)| {
+                    (repeats, rate, count) == (payload_type, clock_rate, channels)
+                })
+                .map(|&(at, _, payload_type, ..)| Redundancy {
+                    payload_type,
+                    is_preferred: at < place,
+                });
             codecs.push(OfferedCodec {
                 payload_type,
                 encoding_name,
@@ -184,6 +219,7 @@ impl FormatTable {
                 fmtp: format.fmtp,
                 feedback: format.feedback.union(self.wildcard_feedback),
                 rtx_payload_type,
+                redundancy,
             });
         }
         codecs
@@ -209,6 +245,40 @@ mod tests {
         let codecs = table.into_codecs();
         assert_eq!(codecs.len(), 1);
         assert_eq!(codecs[0].rtx_payload_type, Some(97));
+    }
+
+    #[test]
+    fn a_redundant_format_is_folded_into_what_it_repeats() {
+        let redundancy = |formats: &str, red: &str, fmtp: &str| {
+            let mut table = FormatTable::new(formats).unwrap();
+            table.push_rtpmap("111 opus/48000/2");
+            table.push_rtpmap(&format!("63 {red}"));
+            table.push_fmtp(&format!("63 {fmtp}")).unwrap();
+            let codecs = table.into_codecs();
+            let opus = codecs.iter().find(|codec| codec.payload_type == 111);
+            opus.unwrap().redundancy
+        };
+        let found = |is_preferred| {
+            Some(Redundancy {
+                payload_type: 63,
+                is_preferred,
+            })
+        };
+        assert_eq!(redundancy("111 63", "red/48000/2", "111/111"), found(false));
+        assert_eq!(
+            redundancy("63 111", "red/48000/2", "111/111/111"),
+            found(true)
+        );
+        for (red, fmtp) in [
+            ("red/8000", "111/111"),
+            ("red/48000", "111/111"),
+            ("red/48000/2", "111/0"),
+            ("red/48000/2", "96/96"),
+            ("red/48000/2", ""),
+            ("opus/48000/2", "111/111"),
+        ] {
+            assert_eq!(redundancy("111 63", red, fmtp), None, "{red} {fmtp}");
+        }
     }
 
     #[test]

@@ -316,6 +316,17 @@ impl Extensions {
         packet.get(start..start + usize::from(len))
     }
 
+    /// Length in bytes of the value of `extension`; 0 without one.
+    #[must_use]
+    pub fn value_len(&self, extension: Extension) -> usize {
+        usize::from(self.spans[extension as usize].len)
+    }
+
+    /// Forgets `extension`, as if the packet had none.
+    pub fn remove(&mut self, extension: Extension) {
+        self.spans[extension as usize] = Span::default();
+    }
+
     /// The transport-wide sequence number.
     #[must_use]
     pub fn transport_wide_cc(&self, packet: &[u8]) -> Option<u16> {

@@ -63,6 +63,9 @@ pub struct Fields {
     pub abs_send_time: Option<u32>,
     /// Playout delay to write, if negotiated, in place of the publisher's.
     pub playout_delay: Option<PlayoutDelay>,
+    /// NTP time of capture to write, if negotiated, where the publisher gives none: in the clock of
+    /// the sender reports, so with an estimated capture clock offset of 0.
+    pub abs_capture_time: Option<u64>,
 }
 
 /// What a group of viewers negotiated about headers.
@@ -92,8 +95,8 @@ impl HeaderTemplate {
     /// and SSRC are left zero for [`patch`].
     ///
     /// Audio level, video orientation, playout delay, absolute capture time and dependency
-    /// descriptor are taken from `source`, where `extensions` are; mid, absolute send time and
-    /// transport-wide sequence number are ours; nothing else is written. An element that the form
+    /// descriptor are taken from `source`, where `extensions` are, unless `fields` say otherwise;
+    /// mid, absolute send time and transport-wide sequence number are ours; nothing else is written. An element that the form
     /// the target takes cannot express is left out.
     ///
     /// # Errors
@@ -107,6 +110,11 @@ impl HeaderTemplate {
     ) -> Result<Self, HeaderError> {
         let send_time = fields.abs_send_time.map(u32::to_be_bytes);
         let playout_delay = fields.playout_delay.map(PlayoutDelay::to_bytes);
+        let mut capture_time = [0; 16];
+        if let Some(ntp) = fields.abs_capture_time {
+            capture_time[..8].copy_from_slice(&ntp.to_be_bytes());
+        }
+        let ours = fields.abs_capture_time.map(|_| &capture_time[..]);
         let candidates = [
             (Extension::Mid, Some(target.mid)),
             (Extension::TransportWideCc, Some(&[0, 0][..])),
@@ -123,7 +131,10 @@ impl HeaderTemplate {
             ),
             with(source, extensions, Extension::AudioLevel),
             with(source, extensions, Extension::VideoOrientation),
-            with(source, extensions, Extension::AbsCaptureTime),
+            (
+                Extension::AbsCaptureTime,
+                forwarded(source, extensions, Extension::AbsCaptureTime).or(ours),
+            ),
             with(source, extensions, Extension::DependencyDescriptor),
         ];
         let elements = candidates.iter().filter_map(|&(extension, data)| {

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod extension;
 pub mod header;
 pub mod loss;
+pub mod red;
 pub mod rtcp;
 pub mod rtcp_write;
 pub mod rtp;

@@ -182,7 +182,11 @@ impl Rendition {
             timestamp,
             ssrc: viewer.ssrc,
         };
-        if head.send(&[packet.payload()], peer, tx, sent).is_some() {
+        let done = match key.redundancy(packet) {
+            Some(red) => head.send(&[red.headers(), red.blocks], peer, tx, sent),
+            None => head.send(&[packet.payload()], peer, tx, sent),
+        };
+        if done.is_some() {
             viewer.sent(&Passed::one(&packet.info));
         }
     }
@@ -286,6 +290,7 @@ impl Rendition {
                 peers: slice.peers,
                 tx: slice.tx,
                 transit: slice.transit,
+                rendition_transit: &mut self.served.transit,
                 sent: slice.sent,
                 suspended: 0,
             };

@@ -1,10 +1,13 @@
 //! What viewers that negotiated alike share of a burst: the outgoing headers, built once, and how
 //! the packets are grouped into trains. A viewer then only patches its own numbers in.
 
+use std::num::NonZeroU64;
+
 use crate::command::{OutgoingPayload, PayloadMap};
 use crate::limits::SLOT_BYTES;
 use crate::packet::extension::{ExtensionMap, abs_send_time};
 use crate::packet::header::{self, Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Target};
+use crate::packet::red;
 use crate::pool::Packet;
 use crate::route::train::Train;
 use crate::route::viewer::Passed;
@@ -33,7 +36,7 @@ pub(crate) struct Layout {
     trains: Vec<Train>,
     /// Room for the trains while some are broken up.
     spare: Vec<Train>,
-    /// Payloads that were padded.
+    /// Payloads that were padded, or whose redundancy is described anew.
     padded: Vec<u8>,
     lowest_index: u64,
     /// The packets of the burst that this layout sends.
@@ -49,7 +52,7 @@ pub(crate) struct Planned {
     template: HeaderTemplate,
     plain_len: usize,
     padding_bytes: usize,
-    /// Where its padded payload is, if it has one.
+    /// Where its payload is, if it is not the packet's own.
     padded_start: Option<usize>,
 }
 
@@ -96,17 +99,28 @@ impl Layout {
             return;
         };
         self.headers.truncate(start + template.len);
-        let plain_len = template.len + usize::from(packet.info.payload_len);
+        let (padded_start, payload_len) = match self.key.redundancy(packet) {
+            None => (None, usize::from(packet.info.payload_len)),
+            Some(redundant) => {
+                let start = self.padded.len();
+                self.padded.extend_from_slice(redundant.headers());
+                self.padded.extend_from_slice(redundant.blocks);
+                (Some(start), self.padded.len() - start)
+            }
+        };
+        let plain_len = template.len + payload_len;
         let entry = Planned {
             packet: position,
             header_start: start,
             template,
             plain_len,
             padding_bytes: 0,
-            padded_start: None,
+            padded_start,
         };
         self.lowest_index = self.lowest_index.min(packet.info.index);
         self.passed.add(&packet.info);
+        let redundancy = payload_len - usize::from(packet.info.payload_len);
+        self.passed.add_redundancy(redundancy as u64);
         self.planned.push(entry);
         let place = self.planned.len() - 1;
         Train::join(&mut self.trains, place, plain_len, may_pad);
@@ -141,15 +155,23 @@ impl Layout {
             if padding == 0 {
                 continue;
             }
-            planned.padded_start = Some(self.padded.len());
+            let start = self.padded.len();
+            match planned.padded_start {
+                Some(first) => {
+                    let payload_len = planned.plain_len - planned.template.len;
+                    self.padded.extend_from_within(first..first + payload_len);
+                }
+                None => self
+                    .padded
+                    .extend_from_slice(burst[planned.packet].payload()),
+            }
+            planned.padded_start = Some(start);
             planned.plain_len += padding;
             planned.padding_bytes = padding;
             train.packets_padded += 1;
             train.padding_bytes += padding;
             // RFC 3550 5.1: the P bit, and the count as the last byte of the padding.
             self.headers[planned.header_start] |= 0x20;
-            self.padded
-                .extend_from_slice(burst[planned.packet].payload());
             self.padded.resize(self.padded.len() + padding - 1, 0);
             self.padded.push(padding as u8);
         }
@@ -214,6 +236,21 @@ impl Planned {
     }
 }
 
+/// A payload of RFC 2198 whose blocks are named by a viewer's payload type.
+pub(crate) struct Redundant<'a> {
+    headers: [u8; red::MAX_HEADERS_BYTES],
+    headers_len: usize,
+    /// What follows the headers.
+    pub(crate) blocks: &'a [u8],
+}
+
+impl Redundant<'_> {
+    /// The headers of all blocks.
+    pub(crate) fn headers(&self) -> &[u8] {
+        &self.headers[..self.headers_len]
+    }
+}
+
 impl LayoutKey {
     /// Whether packets may be padded under this layout. One that may be resent as it was first sent
     /// must not depend on the burst it was in.
@@ -237,7 +274,28 @@ impl LayoutKey {
     /// The header of a packet for viewers of this layout, or `None` if they cannot decode it.
     pub(crate) fn build_header(&self, packet: &Packet, out: &mut [u8]) -> Option<HeaderTemplate> {
         let payload = (*self.payloads.get(usize::from(packet.info.codec))?)?;
-        self.build(packet, payload.payload_type, out)
+        let redundant = payload.red_payload_type;
+        let redundant = redundant.filter(|_| packet.info.redundancy_len > 0);
+        self.build(packet, redundant.unwrap_or(payload.payload_type), out)
+    }
+
+    /// The redundant form of a packet that came in it, for viewers who take it.
+    pub(crate) fn redundancy<'a>(&self, packet: &'a Packet) -> Option<Redundant<'a>> {
+        let payload = (*self.payloads.get(usize::from(packet.info.codec))?)?;
+        if packet.info.redundancy_len == 0 || payload.red_payload_type.is_none() {
+            return None;
+        }
+        let whole = packet.redundant_payload();
+        let (headers, blocks) = whole.split_at(red::headers_len(whole));
+        let mut redundant = Redundant {
+            headers: [0; red::MAX_HEADERS_BYTES],
+            headers_len: headers.len(),
+            blocks,
+        };
+        let ours = redundant.headers.get_mut(..headers.len())?;
+        ours.copy_from_slice(headers);
+        red::rename_blocks(ours, payload.payload_type);
+        Some(redundant)
     }
 
     /// The header of a packet's retransmission (RFC 4588), or `None` without RTX.
@@ -257,6 +315,8 @@ impl LayoutKey {
             payload_type,
             marker: packet.info.marker,
             abs_send_time: Some(abs_send_time(packet.info.arrival_us)),
+            playout_delay: packet.info.playout_delay,
+            abs_capture_time: packet.info.capture_time.map(NonZeroU64::get),
             ..Fields::default()
         };
         let target = Target {

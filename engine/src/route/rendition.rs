@@ -6,14 +6,14 @@ use crate::forwarding::Forwarding;
 use crate::ids::ShardId;
 use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
-use crate::packet::header;
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
 use crate::route::gather::Gathering;
 use crate::route::keyframe::KeyframeRequests;
 use crate::route::newcomers::Newcomers;
 use crate::route::plan::{Layout, LayoutKey};
-use crate::route::single::Head;
+use crate::route::repair::LatestKeyframe;
+use crate::route::served::Served;
 use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
 use crate::route::viewer::{MAX_INDEX_GAP, Stage, Viewer};
@@ -25,7 +25,7 @@ use crate::transit::TransitTally;
 const LITTLE_LOST: u8 = 12;
 
 /// How long a publisher may take to its first sender report; browsers take a second or so.
-const REPORT_PATIENCE_US: u64 = 3_000_000;
+pub(super) const REPORT_PATIENCE_US: u64 = 3_000_000;
 
 /// What a shard keeps of a rendition it has viewers of, or is the home of.
 pub(crate) struct Rendition {
@@ -43,6 +43,9 @@ pub(crate) struct Rendition {
     /// Made from the arrival of the first packet, for publishers that send no reports.
     arrival_clock: Option<SenderClock>,
     pub(crate) keyframes: KeyframeRequests,
+    pub(super) latest_keyframe: Option<LatestKeyframe>,
+    /// What its viewers were sent, as far as it is not yet published.
+    pub(crate) served: Served,
     /// Position in the list of the codec that came last.
     codec: u8,
     pub(super) layouts: Vec<Layout>,
@@ -81,6 +84,8 @@ impl Rendition {
             clock: None,
             arrival_clock: None,
             keyframes: KeyframeRequests::default(),
+            latest_keyframe: None,
+            served: Served::default(),
             codec: 0,
             layouts: Vec::new(),
             pending: false,
@@ -109,6 +114,7 @@ impl Rendition {
         }
         if packet.info.keyframe_start {
             self.keyframes.came(packet.info.arrival_us);
+            self.latest_keyframe = LatestKeyframe::after(self.latest_keyframe, &packet.info);
         }
         self.arrival_clock.get_or_insert(SenderClock {
             ntp: ntp_from_us(packet.info.arrival_us),
@@ -140,6 +146,7 @@ impl Rendition {
         }
         self.taps.iter_mut().for_each(TapFeed::tell_restart);
         self.store.drop_cache();
+        self.latest_keyframe = None;
         self.clock = None;
         self.arrival_clock = None;
         if self.spec.video && self.waiting > 0 {
@@ -322,7 +329,7 @@ impl Rendition {
         self.keyframes.want();
     }
 
-    fn layout_key(&self, viewer: &Viewer) -> &LayoutKey {
+    pub(super) fn layout_key(&self, viewer: &Viewer) -> &LayoutKey {
         &self.layouts[viewer.layout as usize].key
     }
 
@@ -366,6 +373,7 @@ impl Rendition {
             peers,
             tx,
             transit,
+            rendition_transit: &mut self.served.transit,
             sent: &mut sent,
             suspended: 0,
         };
@@ -377,57 +385,5 @@ impl Rendition {
             self.keyframes.want();
         }
         sent
-    }
-
-    /// The packet with this index, if it is still kept and the viewer at that place, to whom it was
-    /// sent not long ago, may have it again.
-    pub(crate) fn kept_for(&self, place: usize, index: u64, now_us: u64) -> Option<Packet> {
-        let packet = self.store.get(index)?;
-        let viewer = &self.viewers[place];
-        let key = self.layout_key(viewer);
-        let recent = viewer.due_us(packet.info.arrival_us) + STORE_AGE_US >= now_us;
-        (recent && key.resends(packet.info.codec)).then(|| packet.clone())
-    }
-
-    /// Sends a packet again: as RFC 4588 has it, under this SSRC and its next index, or, to a
-    /// viewer who did not negotiate that, as it was the first time, to the last byte.
-    pub(crate) fn resend<T: Tx>(
-        &mut self,
-        place: usize,
-        packet: &Packet,
-        (rtx_ssrc, rtx_index): (u32, &mut u64),
-        peers: &mut [Peer],
-        tx: &mut T,
-        sent: &mut Sent,
-    ) {
-        let viewer = &self.viewers[place];
-        let Some(peer) = peers.get_mut(viewer.peer as usize) else {
-            return;
-        };
-        let mut buffer = [0; header::MAX_TEMPLATE_BYTES];
-        let key = self.layout_key(viewer);
-        let (original, timestamp) = viewer.map(&packet.info);
-        if let Some(template) = key.build_rtx_header(packet, &mut buffer) {
-            let head = Head {
-                bytes: &mut buffer,
-                template,
-                index: *rtx_index,
-                timestamp,
-                ssrc: rtx_ssrc,
-            };
-            *rtx_index += 1;
-            // RFC 4588 4: the original sequence number, then the original payload.
-            let original = (original as u16).to_be_bytes();
-            head.send(&[&original, packet.payload()], peer, tx, sent);
-        } else if let Some(template) = key.build_header(packet, &mut buffer) {
-            let head = Head {
-                bytes: &mut buffer,
-                template,
-                index: original,
-                timestamp,
-                ssrc: viewer.ssrc,
-            };
-            head.send(&[packet.payload()], peer, tx, sent);
-        }
     }
 }

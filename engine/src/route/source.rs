@@ -12,6 +12,7 @@ use crate::pool::Slot;
 use crate::route::clock::SenderClock;
 use crate::route::duplicate::{DuplicateFilter, Verdict};
 use crate::route::keyframe::KeyframeRequests;
+use crate::route::stamp::Stamps;
 
 /// How far ahead of what came a retransmission may be: a probe may repeat the last packets, lost
 /// or not, before anything tells that they are missing.
@@ -36,6 +37,9 @@ pub(crate) struct Source {
     duplicates: DuplicateFilter,
     codec: Option<u8>,
     keyframe_timestamp: Option<u32>,
+    /// As the publisher last reported it.
+    clock: Option<SenderClock>,
+    pub(crate) stamps: Stamps,
     last_packet_us: u64,
     active: bool,
     tally: Tally,
@@ -76,7 +80,7 @@ pub(crate) struct Received {
 
 impl Source {
     /// A source whose timestamps count `clock_rate` Hz.
-    pub(crate) fn new(spec: EncodingSpec, rendition: u32, clock_rate: u32) -> Self {
+    pub(crate) fn new(spec: EncodingSpec, rendition: u32, clock_rate: u32, stamps: Stamps) -> Self {
         Self {
             ssrc: spec.ssrc,
             spec,
@@ -90,6 +94,8 @@ impl Source {
             duplicates: DuplicateFilter::default(),
             codec: None,
             keyframe_timestamp: None,
+            clock: None,
+            stamps,
             last_packet_us: 0,
             active: false,
             tally: Tally::default(),
@@ -130,11 +136,17 @@ impl Source {
         if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
             self.keyframe(codec, slot);
         }
+        self.stamps.stamp(
+            slot,
+            self.clock.as_ref(),
+            codec.clock_rate,
+            received.restored,
+        );
         if self.tally.packets == 0 {
             self.tally.published_us = received.received_us;
         }
         self.tally.packets += 1;
-        self.tally.bytes += u64::from(slot.info.payload_len);
+        self.tally.bytes += slot.redundant_payload().len() as u64;
         Ok(self.note_activity(received))
     }
 
@@ -216,6 +228,7 @@ impl Source {
         }
         if self.codec.is_some() {
             self.extender.restart(sequence_number);
+            self.clock = None;
             self.nacks = NackTracker::new();
             self.reception = ReceptionStatistics::new(self.clock_rate);
         }
@@ -239,11 +252,13 @@ impl Source {
     /// Takes in the publisher's own report.
     pub(crate) fn sender_report(&mut self, info: &SenderInfo, now_us: u64) -> SenderClock {
         self.reception.on_sender_report(info, now_us);
-        SenderClock {
+        let clock = SenderClock {
             ntp: info.ntp_timestamp,
             rtp: info.rtp_timestamp,
             at_us: now_us,
-        }
+        };
+        self.clock = Some(clock);
+        clock
     }
 
     /// What to report to the publisher; `None` before its first packet.

@@ -143,6 +143,14 @@ impl PacketStore {
             .filter(|p| p.info.index == index)
     }
 
+    /// Whether the packet with this index never came, or came too late to be kept, while others of
+    /// its time are kept.
+    pub(crate) fn lacks(&self, index: u64) -> bool {
+        let highest = self.highest.unwrap_or(0);
+        let oldest = self.lowest.max(highest.saturating_sub(self.mask));
+        (oldest..highest).contains(&index) && self.get(index).is_none()
+    }
+
     /// The highest index ever kept.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.highest
@@ -237,6 +245,24 @@ mod tests {
         assert_eq!(indices(&store, 11), [12, 13, 14]);
         assert_eq!(indices(&store, 15), []);
         assert_eq!(indices(&store, 0), [10, 12, 13, 14]);
+    }
+
+    #[test]
+    fn what_never_came_is_told_from_what_was_let_go_of() {
+        let pool = PacketPool::new(64, 0);
+        let mut store = PacketStore::new(8, false);
+        for index in [10, 11, 13, 15] {
+            store.insert(packet_at(&pool, index, index));
+        }
+        store.expire(11, 0);
+        let lacking = |store: &PacketStore| -> Vec<u64> {
+            (0..30).filter(|index| store.lacks(*index)).collect()
+        };
+        assert_eq!(lacking(&store), [12, 14]);
+        store.insert(packet_at(&pool, 12, 16));
+        assert_eq!(lacking(&store), [14]);
+        store.insert(packet_at(&pool, 22, 22));
+        assert_eq!(lacking(&store), [16, 17, 18, 19, 20, 21]);
     }
 
     fn keyframe(pool: &PacketPool, index: u64, timestamp: u32) -> Packet {

@@ -15,7 +15,7 @@ use crate::route::train::Train;
 use crate::route::viewer::{Passed, Stage, Viewer};
 use crate::shard::peer::Peer;
 use crate::srtp::{self, MAX_TOGETHER, Sealer, ShortTag, SrtpError, Untagged};
-use crate::transit::TransitTally;
+use crate::transit::{Bucket, TransitTally};
 
 /// After so many viewers the clock is looked at.
 const CLOCK_VIEWERS: u64 = 64;
@@ -58,6 +58,8 @@ pub(crate) struct Sweep<'a, T: Tx> {
     pub(crate) peers: &'a mut [Peer],
     pub(crate) tx: &'a mut T,
     pub(crate) transit: &'a mut TransitTally,
+    /// The same of this rendition alone.
+    pub(crate) rendition_transit: &'a mut TransitTally,
     pub(crate) sent: &'a mut Sent,
     /// Viewers for whom the burst lay too far ahead: they wait to begin anew.
     pub(crate) suspended: usize,
@@ -124,7 +126,9 @@ impl<T: Tx> Sweep<'_, T> {
         let now_us = self.tx.now_us();
         for packet in self.burst {
             let spent_us = now_us.saturating_sub(packet.info.arrival_us);
-            self.transit.add(spent_us, viewers);
+            let time = Bucket::of(spent_us);
+            self.transit.add(time, viewers);
+            self.rendition_transit.add(time, viewers);
         }
     }
 

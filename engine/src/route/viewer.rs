@@ -82,6 +82,11 @@ impl Passed {
         self.packets += 1;
         self.payload_bytes += u64::from(packet.payload_len);
     }
+
+    /// So many bytes that it bore besides.
+    pub(crate) fn add_redundancy(&mut self, bytes: u64) {
+        self.payload_bytes += bytes;
+    }
 }
 
 /// The mapping from a source's numbers to the viewer's.
@@ -240,6 +245,17 @@ impl Viewer {
         self.payload_bytes += packets.payload_bytes;
     }
 
+    /// Whether the packet with this index of the source it receives now was sent to it.
+    pub(crate) fn was_sent(&self, index: u64) -> bool {
+        let numbers = &self.numbering;
+        if self.stage.is_idle() || numbers.last_sent_us.is_none() || index < numbers.floor {
+            return false;
+        }
+        let next = numbers.last_index.wrapping_add(1);
+        let behind = next.wrapping_sub(index.wrapping_add(numbers.index_offset));
+        (1..=next).contains(&behind)
+    }
+
     /// The source's index of a sequence number the viewer asks for, if it belongs to what the
     /// viewer receives now.
     pub(crate) fn source_index(&self, sequence_number: u16) -> Option<u64> {
@@ -324,6 +340,20 @@ mod tests {
             Some(last - 10)
         );
         assert_eq!(viewer.source_index((out as u16).wrapping_add(1)), None);
+    }
+
+    #[test]
+    fn what_was_sent_is_known_from_the_first_packet_of_a_source_to_the_last() {
+        let mut viewer = Viewer::new(0, 0, 1, 0, 0);
+        assert!(!viewer.was_sent(70_000));
+        let first = info(70_000, 0, 0);
+        viewer.start(&first, 90_000);
+        assert!(!viewer.was_sent(70_000));
+        send(&mut viewer, &first);
+        send(&mut viewer, &info(70_003, 0, 0));
+        let sent = |index: &u64| viewer.was_sent(*index);
+        let sent: Vec<u64> = (69_990..70_010).filter(sent).collect();
+        assert_eq!(sent, [70_000, 70_001, 70_002, 70_003]);
     }
 
     #[test]

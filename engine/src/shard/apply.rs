@@ -2,6 +2,7 @@
 //! there is counted and changes nothing: the two sides see the end of things at different times.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::command::{
     Command, IceCredentials, IncomingTrackSpec, OutgoingPayload, OutgoingTrackSpec, PayloadMap,
@@ -18,6 +19,7 @@ use crate::packet::twcc::TwccRecorder;
 use crate::route::plan::LayoutKey;
 use crate::route::rendition::Rendition;
 use crate::route::source::Source;
+use crate::route::stamp::Stamps;
 use crate::route::viewer::Viewer;
 use crate::shard::Flow;
 use crate::shard::core::{Core, SourcePlace};
@@ -53,6 +55,9 @@ impl Core {
             Command::RequestKeyframe(id) => {
                 self.source_mut(&id).map(|source| source.keyframes.want())
             }
+            Command::SetPlayoutDelay(id, delay) => self
+                .source_mut(&id)
+                .map(|source| source.stamps.set_playout_delay(delay)),
             Command::Stop => return self.stop(tx),
         };
         if done.is_none() {
@@ -180,6 +185,7 @@ impl Core {
                 home,
                 video,
                 codecs,
+                served: Arc::clone(&encoding_spec.served),
             };
             let rendition = self
                 .renditions
@@ -192,7 +198,9 @@ impl Core {
                     encoding,
                 },
             );
-            sources.push(Source::new(encoding_spec.clone(), rendition, clock_rate));
+            let stamps = Stamps::new(video);
+            let source = Source::new(encoding_spec.clone(), rendition, clock_rate, stamps);
+            sources.push(source);
         }
         let transport = self.transports.get_mut(place)?;
         if spec.feedback.transport_cc && transport.twcc.is_none() {
@@ -312,7 +320,8 @@ impl Core {
                 .map(|outgoing| outgoing.spec.id)?;
             self.detach(track)?;
         }
-        self.renditions.remove(&id)?;
+        let (_, mut removed) = self.renditions.remove(&id)?;
+        removed.publish_served();
         self.pending.retain(|pending| *pending != place);
         self.tapped.retain(|tapped| *tapped != place);
         Some(())

@@ -9,7 +9,10 @@ use crate::event::Event;
 use crate::forwarding::Forwarding;
 use crate::ids::{OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::io::Tx;
-use crate::limits::{EVENT_BACKLOG, POOL_SLOTS_PREPARED, STRANGE_STUN_PER_SECOND};
+use crate::limits::{
+    EVENT_BACKLOG, POOL_SLOTS_PREPARED, RESENDS_PER_SECOND, RESENDS_PER_TURN,
+    STRANGE_STUN_PER_SECOND,
+};
 use crate::pool::Packet;
 use crate::route::budget::Budget;
 use crate::route::rendition::Rendition;
@@ -65,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) round: u64,
     /// What strangers may hand to the control plane.
     pub(crate) strange_stun: Budget,
+    /// What may be sent again now, to all viewers together.
+    pub(crate) resends: Budget,
     pub(crate) overload: Overload,
     pub(crate) transit: TransitTally,
     /// Something was done since the counters were last published.
@@ -113,6 +118,7 @@ impl Core {
             tally: Tally::default(),
             round: 0,
             strange_stun: Budget::new(STRANGE_STUN_PER_SECOND, STRANGE_STUN_PER_SECOND),
+            resends: Budget::new(RESENDS_PER_SECOND, RESENDS_PER_TURN),
             overload: Overload::new(forwarding.max_lag_us),
             transit: TransitTally::default(),
             unpublished: true,

@@ -16,6 +16,7 @@ pub(crate) mod peer;
 mod periodic;
 mod produced;
 mod receive;
+mod repair;
 mod reports;
 mod table;
 mod taps;

@@ -2,13 +2,9 @@
 //! [`Viewer`](crate::route::viewer::Viewer).
 
 use crate::command::OutgoingTrackSpec;
-use crate::limits::{RETRANSMISSION_BURST, RETRANSMISSION_QUIET_US, RETRANSMISSIONS_PER_SECOND};
-use crate::route::budget::Budget;
 use crate::route::clock::SenderClock;
+use crate::route::repair::{Refusal, Repair};
 use crate::route::viewer::Viewer;
-
-/// Recently resent packets that are remembered, to resend none twice for one loss.
-const RECENT: usize = 32;
 
 /// What the track is showing.
 pub(crate) enum Attachment {
@@ -24,13 +20,11 @@ pub(crate) struct OutgoingTrack {
     pub(crate) attachment: Attachment,
     /// Next index on the retransmission SSRC.
     pub(crate) rtx_index: u64,
-    pub(crate) resends: Resends,
+    pub(crate) repair: Repair,
+    pub(crate) repaired: Repaired,
     pub(crate) report: ViewerReport,
     /// The clock of our last sender report, at the time it was sent.
     pub(crate) reported: Option<SenderClock>,
-    /// Counts of viewers this track was before it was attached anew.
-    pub(crate) retransmissions: u64,
-    pub(crate) retransmissions_refused: u64,
     pub(crate) keyframe_requests: u64,
 }
 
@@ -42,17 +36,37 @@ pub(crate) struct ViewerReport {
     pub(crate) remb_bps: u64,
 }
 
+/// What became of the packets the viewer asked for.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Repaired {
+    pub(crate) sent: u64,
+    refused: u64,
+    useless: u64,
+    over_budget: u64,
+    pub(crate) lost_on_last_mile: u64,
+    pub(crate) lost_on_way_in: u64,
+}
+
+impl Repaired {
+    /// A packet is not sent again. One that we have not got was not refused.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.refused += u64::from(refusal != Refusal::NotHere);
+        self.useless += u64::from(refusal == Refusal::Useless);
+        let over_budget = matches!(refusal, Refusal::OverBudget | Refusal::ShardBusy);
+        self.over_budget += u64::from(over_budget);
+    }
+}
+
 impl OutgoingTrack {
     pub(crate) fn new(spec: OutgoingTrackSpec, viewer: Viewer, rtx_first: u16) -> Self {
         Self {
             spec,
             attachment: Attachment::Detached(Box::new(viewer)),
             rtx_index: u64::from(rtx_first & 0x7fff),
-            resends: Resends::new(),
+            repair: Repair::new(),
+            repaired: Repaired::default(),
             report: ViewerReport::default(),
             reported: None,
-            retransmissions: 0,
-            retransmissions_refused: 0,
             keyframe_requests: 0,
         }
     }
@@ -64,64 +78,17 @@ impl OutgoingTrack {
         to.bytes.set(viewer.payload_bytes);
         to.codec_mismatch.set(viewer.codec_mismatch);
         to.awaiting_keyframe.set(viewer.awaiting_keyframe);
-        to.retransmissions.set(self.retransmissions);
-        to.retransmissions_refused.set(self.retransmissions_refused);
+        let repaired = &self.repaired;
+        to.retransmissions.set(repaired.sent);
+        to.retransmissions_refused.set(repaired.refused);
+        to.retransmissions_useless.set(repaired.useless);
+        to.retransmissions_over_budget.set(repaired.over_budget);
+        to.lost_on_last_mile.set(repaired.lost_on_last_mile);
+        to.lost_on_way_in.set(repaired.lost_on_way_in);
         to.keyframe_requests.set(self.keyframe_requests);
         to.packets_lost.set(self.report.packets_lost);
         to.remb_bps.set(self.report.remb_bps);
         let jitter_us = u64::from(self.report.jitter) * 1_000_000 / u64::from(clock_rate.max(1));
         to.jitter_us.set(jitter_us);
-    }
-}
-
-/// Limits what a viewer's NACKs cost.
-pub(crate) struct Resends {
-    budget: Budget,
-    recent: [(u64, u64); RECENT],
-    next: usize,
-}
-
-impl Resends {
-    fn new() -> Self {
-        Self {
-            budget: Budget::new(RETRANSMISSIONS_PER_SECOND, RETRANSMISSION_BURST),
-            recent: [(u64::MAX, 0); RECENT],
-            next: 0,
-        }
-    }
-
-    /// Whether to send this packet again now.
-    pub(crate) fn allow(&mut self, index: u64, now_us: u64) -> bool {
-        let just_sent = self
-            .recent
-            .iter()
-            .any(|(sent, at_us)| *sent == index && now_us < at_us + RETRANSMISSION_QUIET_US);
-        if just_sent || !self.budget.take(now_us) {
-            return false;
-        }
-        self.recent[self.next] = (index, now_us);
-        self.next = (self.next + 1) % RECENT;
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packet_is_not_resent_twice_for_one_loss() {
-        let mut resends = Resends::new();
-        assert!(resends.allow(7, 0));
-        assert!(!resends.allow(7, RETRANSMISSION_QUIET_US - 1));
-        assert!(resends.allow(8, RETRANSMISSION_QUIET_US - 1));
-        assert!(resends.allow(7, RETRANSMISSION_QUIET_US));
-    }
-
-    #[test]
-    fn one_viewer_cannot_ask_for_everything() {
-        let mut resends = Resends::new();
-        let granted = (0..10_000).filter(|index| resends.allow(*index, 0)).count();
-        assert_eq!(granted, RETRANSMISSION_BURST as usize);
     }
 }

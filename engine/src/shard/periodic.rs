@@ -50,6 +50,9 @@ impl Core {
                 continue;
             };
             rendition.expire_packets(self.now_us);
+            if self.round % SWEEP_ROUNDS == u64::from(place) % SWEEP_ROUNDS {
+                rendition.publish_served();
+            }
             if !rendition.taps.is_empty() {
                 self.tend_taps(place);
             }

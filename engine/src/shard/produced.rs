@@ -12,6 +12,7 @@ use crate::producer::{Message, ProducerFeed, is_video};
 use crate::route::clock::SenderClock;
 use crate::route::rendition::Rendition;
 use crate::route::source::{Activity, Received, Source};
+use crate::route::stamp::Stamps;
 use crate::shard::core::{Core, SourcePlace};
 
 /// A producer in its shard's table.
@@ -41,6 +42,7 @@ impl Core {
                 home,
                 video: is_video(&track.codecs),
                 codecs: track.codecs.clone(),
+                served: track.served.clone(),
             };
             let rendition = Rendition::new(rendition, &self.forwarding);
             let place = self.renditions.insert(track.rendition, rendition);
@@ -50,12 +52,14 @@ impl Core {
                 ssrc: None,
                 rtx_ssrc: None,
                 counters: track.counters.clone(),
+                served: track.served.clone(),
             };
+            let stamps = Stamps::new(is_video(&track.codecs));
             let clock_rate = track
                 .codecs
                 .first()
                 .map_or(90_000, |codec| codec.clock_rate);
-            sources.push(Source::new(encoding, place, clock_rate));
+            sources.push(Source::new(encoding, place, clock_rate, stamps));
         }
         let renditions: Vec<_> = feed
             .spec

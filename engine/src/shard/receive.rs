@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 
+use crate::command::IncomingCodec;
 use crate::counters::DropReason;
 use crate::event::Event;
 use crate::io::{Datagram, Tx};
 use crate::limits::{MAX_SSRCS_PER_TRANSPORT, SLOT_BYTES};
 use crate::packet::Kind;
 use crate::packet::extension::{Extension, Extensions};
+use crate::packet::red;
 use crate::packet::rtp::{RtpHeader, padding_len};
 use crate::pool::{PacketMut, Slot};
 use crate::route::source::{Activity, Received};
@@ -281,6 +283,13 @@ impl Transport {
             .codec_position(header.payload_type, stream.rtx)
             .ok_or(DropReason::UnknownPayloadType)?;
         let codec = track.spec.codecs[position];
+        slot.info.redundancy_len = 0;
+        if codec.red_payload_type == Some(header.payload_type) && !stream.rtx {
+            let redundant = red::parse(&slot.bytes()[payload.clone()], codec.payload_type);
+            let redundant = redundant.ok_or(DropReason::RtpMalformed)?;
+            payload.start += redundant.primary_start;
+            slot.info.redundancy_len = redundant.primary_start as u16;
+        }
         slot.info.timestamp = header.timestamp;
         slot.info.marker = header.marker;
         slot.info.payload_start = payload.start as u16;
@@ -308,7 +317,7 @@ impl IncomingTrack {
     fn is_rtx(&self, payload_type: u8) -> Option<bool> {
         self.spec.codecs.iter().find_map(|codec| {
             let rtx = codec.rtx_payload_type == Some(payload_type);
-            (rtx || codec.payload_type == payload_type).then_some(rtx)
+            (rtx || codec.bears(payload_type)).then_some(rtx)
         })
     }
 
@@ -333,8 +342,15 @@ impl IncomingTrack {
     fn codec_position(&self, payload_type: u8, rtx: bool) -> Option<usize> {
         self.spec.codecs.iter().position(|codec| match rtx {
             true => codec.rtx_payload_type == Some(payload_type),
-            false => codec.payload_type == payload_type,
+            false => codec.bears(payload_type),
         })
+    }
+}
+
+impl IncomingCodec {
+    /// Whether this is the payload type of its media, plain or redundant.
+    fn bears(&self, payload_type: u8) -> bool {
+        self.payload_type == payload_type || self.red_payload_type == Some(payload_type)
     }
 }
 

@@ -6,7 +6,6 @@ use crate::event::Event;
 use crate::io::Tx;
 use crate::packet::rtcp::{Compound, ReportBlock, RtcpPacket, SenderInfo};
 use crate::route::clock::SenderClock;
-use crate::route::sweep::Sent;
 use crate::shard::core::Core;
 use crate::shard::links::Message;
 use crate::shard::outgoing::Attachment;
@@ -47,7 +46,7 @@ impl Core {
             }
             RtcpPacket::Nack(nack) => {
                 if let Some(track) = self.outgoing_by_ssrc(place, nack.media_ssrc) {
-                    self.resend(track, nack.sequence_numbers(), tx);
+                    self.repair(track, nack.sequence_numbers(), tx);
                 }
             }
             RtcpPacket::Pli(pli) => self.keyframe_request(place, pli.media_ssrc),
@@ -176,41 +175,5 @@ impl Core {
             // Nothing depends on it: a publisher that has gone falls silent.
             let _ = self.tell_for(place, event);
         }
-    }
-
-    /// Sends again what a viewer asks for, as far as it is kept and the viewer's budget goes.
-    fn resend<T: Tx>(
-        &mut self,
-        track: u32,
-        sequence_numbers: impl Iterator<Item = u16>,
-        tx: &mut T,
-    ) {
-        let now_us = self.now_us;
-        let mut sent = Sent::default();
-        let Some(outgoing) = self.outgoing.get_mut(track) else {
-            return;
-        };
-        let Attachment::Attached { rendition, place } = outgoing.attachment else {
-            return;
-        };
-        let Some(rendition) = self.renditions.get_mut(rendition) else {
-            return;
-        };
-        for sequence_number in sequence_numbers {
-            let index = rendition.viewers[place].source_index(sequence_number);
-            let packet = index.and_then(|index| rendition.kept_for(place, index, now_us));
-            let Some(packet) = packet else {
-                outgoing.retransmissions_refused += 1;
-                continue;
-            };
-            if !outgoing.resends.allow(packet.info.index, now_us) {
-                outgoing.retransmissions_refused += 1;
-                continue;
-            }
-            outgoing.retransmissions += 1;
-            let rtx = (outgoing.spec.rtx_ssrc, &mut outgoing.rtx_index);
-            rendition.resend(place, &packet, rtx, &mut self.peers, tx, &mut sent);
-        }
-        self.note_sent(sent);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanmill_engine::command::{EncodingSpec, Feedback, IncomingCodec, IncomingTrackSpec};
-use fanmill_engine::counters::IncomingCounters;
+use fanmill_engine::counters::{IncomingCounters, ServedCounters};
 use fanmill_engine::ids::{IncomingTrackId, RenditionId};
 use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::packet::extension::{Extension, ExtensionMap};
@@ -21,6 +21,9 @@ pub const UNKNOWN_EXTENSION: u8 = 13;
 
 /// Where the number of a payload is in it: after the VP8 descriptor and frame header.
 const ID_AT: usize = 11;
+
+/// For redundant audio (RFC 2198).
+pub const RED_PAYLOAD_TYPE: u8 = 63;
 
 /// Payload bytes of a video packet, unless a test says otherwise.
 pub const VIDEO_PAYLOAD: usize = 900;
@@ -54,6 +57,7 @@ pub fn vp8() -> IncomingCodec {
         codec: Codec::Vp8,
         payload_type: 96,
         rtx_payload_type: Some(97),
+        red_payload_type: None,
         clock_rate: 90_000,
     }
 }
@@ -63,6 +67,7 @@ pub fn opus() -> IncomingCodec {
         codec: Codec::Opus,
         payload_type: 111,
         rtx_payload_type: None,
+        red_payload_type: Some(RED_PAYLOAD_TYPE),
         clock_rate: 48_000,
     }
 }
@@ -71,6 +76,7 @@ pub fn opus() -> IncomingCodec {
 pub struct Stream {
     pub rendition: RenditionId,
     pub counters: Arc<IncomingCounters>,
+    pub served: Arc<ServedCounters>,
     pub ssrc: u32,
     pub rtx_ssrc: u32,
     pub payload_type: u8,
@@ -82,6 +88,8 @@ pub struct Stream {
     pub timestamp: u32,
     pub rtx_sequence_number: u16,
     pub payload_len: usize,
+    /// Whether it tells times of capture and playout delays.
+    pub tells_times: bool,
     next_id: u64,
     /// What was made, by sequence number.
     pub made: BTreeMap<u16, Vec<u8>>,
@@ -93,6 +101,7 @@ impl Stream {
         Self {
             rendition: RenditionId(name),
             counters: Arc::default(),
+            served: Arc::default(),
             ssrc: 0x2000_0000 + name as u32,
             rtx_ssrc: 0x3000_0000 + name as u32,
             payload_type: if video { 96 } else { 111 },
@@ -104,6 +113,7 @@ impl Stream {
             timestamp: 0xffff_f000,
             rtx_sequence_number: 7,
             payload_len: if video { VIDEO_PAYLOAD } else { 80 },
+            tells_times: true,
             next_id: name << 32,
             made: BTreeMap::new(),
         }
@@ -116,6 +126,7 @@ impl Stream {
             ssrc: self.rid.is_none().then_some(self.ssrc),
             rtx_ssrc: self.rid.is_none().then_some(self.rtx_ssrc),
             counters: Arc::clone(&self.counters),
+            served: Arc::clone(&self.served),
         }
     }
 
@@ -191,8 +202,10 @@ impl Stream {
         }
         if self.video {
             all.push((5, vec![3]));
-            all.push((6, vec![0, 0x10, 0x20]));
-            all.push((7, vec![8, 7, 6, 5, 4, 3, 2, 1]));
+            if self.tells_times {
+                all.push((6, vec![0, 0x10, 0x20]));
+                all.push((7, vec![8, 7, 6, 5, 4, 3, 2, 1]));
+            }
             all.push((8, vec![0xc0, 0, self.sequence_number as u8]));
         } else {
             all.push((4, vec![0x80 | 30]));

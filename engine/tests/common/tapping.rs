@@ -150,6 +150,7 @@ impl World {
             rendition: stream.rendition,
             codecs: vec![codec],
             counters: stream.counters.clone(),
+            served: Default::default(),
         });
         let signal = Signal::new().unwrap();
         let spec = ProducerSpec {

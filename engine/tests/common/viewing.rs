@@ -90,6 +90,7 @@ impl Viewer {
         vec![Some(OutgoingPayload {
             payload_type: VIDEO_PAYLOAD_TYPE,
             rtx_payload_type: self.rtx.then_some(VIDEO_RTX_PAYLOAD_TYPE),
+            red_payload_type: None,
             nack: true,
         })]
     }
@@ -133,6 +134,7 @@ pub fn audio_payloads() -> PayloadMap {
     vec![Some(OutgoingPayload {
         payload_type: AUDIO_PAYLOAD_TYPE,
         rtx_payload_type: None,
+        red_payload_type: None,
         nack: true,
     })]
 }

@@ -81,6 +81,7 @@ mod tests {
             channels: 1,
             profile,
             rtx_payload_type: None,
+            redundancy: None,
             feedback: RtcpFeedback::default(),
             fmtp: None,
         }

@@ -99,6 +99,15 @@ impl RtcpFeedback {
     }
 }
 
+/// The redundant form of an audio codec (RFC 2198), under a payload type of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Redundancy {
+    /// Its RTP payload type.
+    pub payload_type: u8,
+    /// It stands before the codec itself, which tells libwebrtc to send it.
+    pub is_preferred: bool,
+}
+
 /// What distinguishes two configurations of the same codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodecProfile {
@@ -138,6 +147,8 @@ pub struct CodecParameters {
     pub profile: CodecProfile,
     /// Payload type of its retransmissions (RFC 4588).
     pub rtx_payload_type: Option<u8>,
+    /// Its redundant form; for Opus only.
+    pub redundancy: Option<Redundancy>,
     /// Feedback messages that both sides understand.
     pub feedback: RtcpFeedback,
     /// What `a=fmtp` says of it in the answer; `None` for no such line.
@@ -170,6 +181,9 @@ impl CodecParameters {
             rtx_payload_type: offered
                 .rtx_payload_type
                 .filter(|&pt| is_usable_payload_type(pt)),
+            redundancy: offered.redundancy.filter(|redundancy| {
+                codec == Codec::Opus && is_usable_payload_type(redundancy.payload_type)
+            }),
             feedback: offered.feedback,
             fmtp: None,
         })

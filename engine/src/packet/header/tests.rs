@@ -216,6 +216,31 @@ fn our_playout_delay_replaces_the_publishers() {
 }
 
 #[test]
+fn our_time_of_capture_is_written_where_the_publisher_gives_none() {
+    let map = map(&[(Extension::AbsCaptureTime, 6)]);
+    let target = Target {
+        extensions: &map,
+        mid: b"",
+        allow_two_byte: false,
+    };
+    let fields = Fields {
+        abs_capture_time: Some(0x0102_0304_0506_0708),
+        ..Fields::default()
+    };
+    let theirs = [9; 8];
+    let ours = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let given = [(Extension::AbsCaptureTime, &theirs[..])];
+    let malformed = [(Extension::AbsCaptureTime, &theirs[1..])];
+    for (values, expected) in [(&[][..], &ours[..]), (&malformed, &ours), (&given, &theirs)] {
+        let (packet, extensions) = source(values);
+        let mut out = [0; 40];
+        let built =
+            HeaderTemplate::build(&mut out, &fields, &packet, &extensions, &target).unwrap();
+        assert_eq!(read(&out[..built.len]), [(6, expected.to_vec())]);
+    }
+}
+
+#[test]
 fn an_element_of_a_wrong_size_is_not_forwarded() {
     let (packet, extensions) = source(&[
         (Extension::AudioLevel, &[1, 2, 3, 4]),
