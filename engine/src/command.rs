@@ -208,8 +208,10 @@ pub enum Command {
     Export(RenditionId, ShardId),
     /// Stop doing so.
     Unexport(RenditionId, ShardId),
-    /// From now on this track shows that rendition, starting with a keyframe if it is video.
-    Attach(OutgoingTrackId, RenditionId, PayloadMap),
+    /// From now on these tracks, at most
+    /// [`TRACKS_PER_COMMAND`](crate::limits::TRACKS_PER_COMMAND), show that rendition, starting with a
+    /// keyframe if it is video.
+    Attach(Vec<OutgoingTrackId>, RenditionId, PayloadMap),
     /// From now on this track shows nothing.
     Detach(OutgoingTrackId),
     /// Hand this rendition's packets over to a tap as well (sent to its home).

@@ -499,7 +499,25 @@ impl Engine {
         payloads: PayloadMap,
     ) -> Result<(), EngineError> {
         let mut table = self.table();
-        let steps = table.attach(track, rendition, payloads)?;
+        table.check_outgoing(track)?;
+        let steps = table.attach(&[track], rendition, &payloads)?;
+        self.send_all(steps)
+    }
+
+    /// Shows a rendition on many tracks, whose viewers know its codecs by the same payload types; a
+    /// track whose viewer has gone is passed over. One command carries
+    /// [`TRACKS_PER_COMMAND`](crate::limits::TRACKS_PER_COMMAND) of them.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`].
+    pub fn attach_all(
+        &self,
+        tracks: &[OutgoingTrackId],
+        rendition: RenditionId,
+        payloads: &PayloadMap,
+    ) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.attach(tracks, rendition, payloads)?;
         self.send_all(steps)
     }
 

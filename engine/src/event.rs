@@ -26,6 +26,11 @@ pub enum Event {
     AddressSelected(TransportId, SocketAddr),
     /// No valid check for the consent timeout.
     ConsentExpired(TransportId),
+    /// Nothing was heard of a publisher's media, on any of its tracks, for
+    /// [`Forwarding::publisher_silence_us`](crate::forwarding::Forwarding::publisher_silence_us).
+    PublisherSilent(TransportId),
+    /// A publisher's media comes: for the first time, or again after a silence.
+    PublisherHeard(TransportId),
     /// The peer said RTCP BYE for a rendition it publishes.
     Bye(TransportId, RenditionId),
     /// The first packet of a rendition came, after a silence too, or its codec changed.

@@ -1,8 +1,8 @@
 //! How shards forward: what an operator may choose about the packet path.
 
 use crate::limits::{
-    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US,
-    MAX_TRAIN_WAIT_US,
+    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US,
+    MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US,
 };
 
 /// The same for every shard of an engine, for its whole life.
@@ -22,6 +22,9 @@ pub struct Forwarding {
     /// Age of the keyframe up to which viewers who join are served what came since, in
     /// microseconds; 0: they wait for the next one.
     pub max_cache_us: u64,
+    /// For how long nothing may come from a publisher before it is reported as silent, in
+    /// microseconds.
+    pub publisher_silence_us: u64,
     /// Varies first sequence numbers and timestamps.
     pub seed: u64,
 }
@@ -33,6 +36,7 @@ impl Default for Forwarding {
             audio_train_wait_us: 0,
             max_lag_us: DEFAULT_MAX_LAG_US,
             max_cache_us: DEFAULT_MAX_CACHE_US,
+            publisher_silence_us: DEFAULT_PUBLISHER_SILENCE_US,
             seed: 0,
         }
     }

@@ -208,6 +208,15 @@ pub const TWCC_INTERVAL_US: u64 = 50_000;
 /// Largest RTCP packet we build: fits any path.
 pub const MAX_RTCP_BYTES: usize = 1200;
 
+/// A publisher of whom nothing has come for this long is reported as silent, unless told otherwise:
+/// sound comes every 20 ms and pictures every 33 or 40 ms, so that this is no jitter; and what remains
+/// of half a second is enough to show another publisher instead.
+pub const DEFAULT_PUBLISHER_SILENCE_US: u64 = 300_000;
+
+/// Tracks that one command attaches at most. A turn's commands then attach a thousand, in 0.3 ms, before
+/// the shard looks at the network again; and the ring has room for 65,000 of them.
+pub const TRACKS_PER_COMMAND: usize = 16;
+
 /// A rendition that has sent nothing for this long is reported as inactive.
 pub const INACTIVE_AFTER_US: u64 = 2_000_000;
 

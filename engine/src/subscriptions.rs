@@ -1,12 +1,13 @@
 //! The subscription table: which transport is on which shard, which renditions exist, and which
 //! shards serve each to viewers. Every change yields the commands that bring the shards in line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::command::{Command, IncomingTrackSpec, PayloadMap, RenditionSpec};
 use crate::engine::EngineError;
 use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
+use crate::limits::TRACKS_PER_COMMAND;
 use crate::packet::codec::MediaKind;
 use crate::producer::{ProducedTrackSpec, is_video};
 
@@ -241,35 +242,68 @@ impl Subscriptions {
         Ok(steps)
     }
 
+    /// Shows a rendition on tracks, on whatever shards they are; those that are not there any more
+    /// are passed over.
     pub(crate) fn attach(
         &mut self,
-        track: OutgoingTrackId,
+        tracks: &[OutgoingTrackId],
         rendition: RenditionId,
-        payloads: PayloadMap,
+        payloads: &PayloadMap,
     ) -> Result<Vec<Step>, EngineError> {
-        let outgoing = self.outgoing.get_mut(&track);
-        let outgoing = outgoing.ok_or(EngineError::UnknownOutgoingTrack(track))?;
-        let shard = outgoing.shard;
-        let entry = self.renditions.get_mut(&rendition);
-        let entry = entry.ok_or(EngineError::UnknownRendition(rendition))?;
-        let mut steps = Vec::new();
-        let home = entry.spec.home;
-        if home != shard {
-            let viewers = entry.viewers.entry(shard).or_insert(0);
-            *viewers += 1;
-            if *viewers == 1 {
-                steps.push((shard, Command::AddRendition(Box::new(entry.spec.clone()))));
-                steps.push((home, Command::Export(rendition, shard)));
+        if !self.renditions.contains_key(&rendition) {
+            return Err(EngineError::UnknownRendition(rendition));
+        }
+        let mut by_shard: BTreeMap<ShardId, Vec<OutgoingTrackId>> = BTreeMap::new();
+        for track in tracks {
+            if let Some(outgoing) = self.outgoing.get(track) {
+                by_shard.entry(outgoing.shard).or_default().push(*track);
             }
         }
-        steps.push((shard, Command::Attach(track, rendition, payloads)));
-        // The former rendition is let go after the change-over.
-        let former = self.release(track);
-        steps.extend(former);
-        if let Some(outgoing) = self.outgoing.get_mut(&track) {
-            outgoing.attached = Some(rendition);
+        let mut steps = Vec::new();
+        for (shard, tracks) in by_shard {
+            steps.extend(self.serve(rendition, shard, tracks.len()));
+            for some in tracks.chunks(TRACKS_PER_COMMAND) {
+                let command = Command::Attach(some.to_vec(), rendition, payloads.clone());
+                steps.push((shard, command));
+            }
+            // The former renditions are let go after the change-over.
+            for track in tracks {
+                steps.extend(self.release(track));
+                if let Some(outgoing) = self.outgoing.get_mut(&track) {
+                    outgoing.attached = Some(rendition);
+                }
+            }
         }
         Ok(steps)
+    }
+
+    /// Counts viewers of a rendition on a shard: the first one begins it there.
+    fn serve(&mut self, id: RenditionId, shard: ShardId, count: usize) -> Vec<Step> {
+        let Some(entry) = self.renditions.get_mut(&id) else {
+            return Vec::new();
+        };
+        let home = entry.spec.home;
+        if home == shard {
+            return Vec::new();
+        }
+        let viewers = entry.viewers.entry(shard).or_insert(0);
+        let first = *viewers == 0;
+        *viewers += count;
+        if !first {
+            return Vec::new();
+        }
+        vec![
+            (shard, Command::AddRendition(Box::new(entry.spec.clone()))),
+            (home, Command::Export(id, shard)),
+        ]
+    }
+
+    /// Fails if there is no such track.
+    pub(crate) fn check_outgoing(&self, track: OutgoingTrackId) -> Result<(), EngineError> {
+        let known = self.outgoing.contains_key(&track);
+        known
+            .then_some(())
+            .ok_or(EngineError::UnknownOutgoingTrack(track))
     }
 
     pub(crate) fn detach(&mut self, track: OutgoingTrackId) -> Result<Vec<Step>, EngineError> {

@@ -460,13 +460,15 @@ fn the_goodbye_and_the_silence_of_a_publisher_are_told() {
     world.run_ms(5_000);
     assert!(matches!(
         world.events()[..],
-        [Event::RenditionInactive(silent)] if silent == rendition
+        [Event::PublisherSilent(of), Event::RenditionInactive(silent)]
+            if of == id && silent == rendition
     ));
     publisher.send_frame(true, 1);
-    world.run_ms(10);
+    world.run_ms(20);
     assert!(matches!(
         world.events()[..],
-        [Event::RenditionActive(again, _)] if again == rendition
+        [Event::RenditionActive(again, _), Event::PublisherHeard(of)]
+            if again == rendition && of == id
     ));
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Caller, Methods, Reason, RpcError};
-use crate::broadcast::{Broadcast, BroadcastError, DelayBounds};
+use crate::broadcast::{Broadcast, BroadcastError, DelayBounds, Role};
 use crate::model::{Transport, TransportInfo};
 
 #[derive(Deserialize)]
@@ -39,6 +39,13 @@ struct Attachment {
 struct StreamSettings {
     stream: String,
     playout_delay: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    stream: String,
+    publisher: Role,
 }
 
 /// A transport in a list: what it is, and for which stream.
@@ -112,6 +119,22 @@ fn add_stream_methods(methods: &mut Methods, broadcast: &Broadcast) {
                 let bounds = bounds.transpose().map_err(invalid)?;
                 of.set_playout_delay(&stream, bounds).map_err(refused)?;
                 Ok(json!({ "stream": stream, "playout_delay": bounds }))
+            }
+        },
+    );
+    let of = broadcast.clone();
+    methods.add(
+        "stream.use",
+        "Shows all viewers of a stream its `primary` or its `backup` publisher.",
+        move |_: Caller, Choice { stream, publisher }: Choice| {
+            let of = of.clone();
+            async move {
+                let answer = json!({ "stream": stream, "publisher": publisher });
+                // Many viewers are many commands to the data plane.
+                let changed = move || of.use_publisher(&stream, publisher);
+                let changed = tokio::task::spawn_blocking(changed).await;
+                changed.map_err(|_| defect())?.map_err(refused)?;
+                Ok(answer)
             }
         },
     );
@@ -191,11 +214,16 @@ fn find(broadcast: &Broadcast, id: u64) -> Result<Transport, RpcError> {
     transport.ok_or_else(|| RpcError::new(Reason::NotFound, format!("there is no transport {id}")))
 }
 
+fn defect() -> RpcError {
+    RpcError::new(Reason::Failed, "the change failed; the log says more")
+}
+
 fn refused(error: BroadcastError) -> RpcError {
     let reason = match error {
         BroadcastError::UnknownSession
         | BroadcastError::UnknownStream(_)
-        | BroadcastError::NotLive(_) => Reason::NotFound,
+        | BroadcastError::NotLive(_)
+        | BroadcastError::NoPublisher(..) => Reason::NotFound,
         _ => Reason::Conflict,
     };
     RpcError::new(reason, error.to_string())

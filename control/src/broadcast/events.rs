@@ -235,7 +235,7 @@ impl Stream {
     /// Tells at once that it is published, or not any more.
     pub(super) fn tell_publisher(&self) {
         let Some(facts) = &self.facts else { return };
-        let live = self.publisher.is_some();
+        let live = self.publishers.on_air().is_some();
         facts.send_if_modified(|before| std::mem::replace(&mut before.live, live) != live);
     }
 }
@@ -250,13 +250,13 @@ pub(super) struct Facts {
 
 impl Facts {
     fn of(stream: &Stream) -> Self {
-        let incoming = stream.publisher.as_ref();
+        let incoming = stream.publishers.on_air();
         let incoming = incoming.map(Publisher::incoming);
         let video = incoming.and_then(|incoming| incoming.track(MediaKind::Video, 0));
         let layers = video.map(|track| info::encodings(track));
         let layers = layers.filter(|layers| layers.len() > 1);
         Self {
-            live: stream.publisher.is_some(),
+            live: stream.publishers.on_air().is_some(),
             viewers: stream.viewers.len(),
             layers: layers.unwrap_or_default().into(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::broadcast::publisher::{Publisher, PublisherDetails};
-use crate::broadcast::{DelayBounds, Session, Stream};
+use crate::broadcast::{DelayBounds, Role, Session, Stream};
 use crate::model::IncomingTrack;
 
 /// A stream in a list.
@@ -20,10 +20,27 @@ pub struct StreamInfo {
     pub source: Option<&'static str>,
     /// How many watch it.
     pub viewers: usize,
-    /// Seconds since its publisher came; 0 when there is none.
+    /// Seconds since the publisher that is on air came; 0 when there is none.
     pub uptime_s: u64,
-    /// What its publisher shares.
+    /// Who publishes it: the primary before the backup.
+    pub publishers: Vec<PublisherInfo>,
+    /// What the publisher that is on air shares.
     pub tracks: Vec<TrackInfo>,
+}
+
+/// A publisher of a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct PublisherInfo {
+    /// `primary` or `backup`.
+    pub role: Role,
+    /// What it is, as of the stream.
+    pub source: &'static str,
+    /// Its transport, if it has a connection.
+    pub transport: Option<u64>,
+    /// It is shown to the viewers.
+    pub on_air: bool,
+    /// Media comes in from it.
+    pub heard: bool,
 }
 
 /// A track of a stream. The counts are those of the encoding that viewers get.
@@ -80,7 +97,7 @@ pub struct StreamDetails {
     /// What a list says of it.
     #[serde(flatten)]
     pub stream: StreamInfo,
-    /// Its publisher, with its connection if it has one.
+    /// The publisher that is on air, with its connection if it has one.
     pub publisher: Option<PublisherDetails>,
     /// Bounds on the delay before playing that viewers are told in place of the publisher's, as
     /// `MIN-MAX` in milliseconds.
@@ -145,14 +162,25 @@ pub struct ViewerInfo {
 }
 
 pub(super) fn stream(name: &str, stream: &Stream) -> StreamInfo {
-    let publisher = stream.publisher.as_ref();
-    let tracks = publisher.map(|publisher| publisher.incoming().tracks());
+    let on_air = stream.publishers.on_air();
+    let tracks = on_air.map(|publisher| publisher.incoming().tracks());
+    let publishers = stream
+        .publishers
+        .iter()
+        .map(|(role, publisher)| PublisherInfo {
+            role,
+            source: publisher.source(),
+            transport: publisher.session().map(|session| session.transport.id().0),
+            on_air: stream.publishers.is_on_air(publisher),
+            heard: publisher.is_heard(),
+        });
     StreamInfo {
         name: name.to_owned(),
-        live: publisher.is_some(),
-        source: publisher.map(Publisher::source),
+        live: on_air.is_some(),
+        source: on_air.map(Publisher::source),
         viewers: stream.viewers.len(),
-        uptime_s: stream.since.map_or(0, |since| since.elapsed().as_secs()),
+        uptime_s: on_air.map_or(0, |publisher| publisher.age().as_secs()),
+        publishers: publishers.collect(),
         tracks: tracks
             .unwrap_or_default()
             .iter()
@@ -168,12 +196,15 @@ pub(super) fn details(
 ) -> StreamDetails {
     StreamDetails {
         stream: stream(name, entry),
-        publisher: entry.publisher.as_ref().map(Publisher::details),
+        publisher: entry.publishers.on_air().map(Publisher::details),
         playout_delay,
-        delivery: entry.publisher.as_ref().map_or_else(Vec::new, |publisher| {
-            let tracks = publisher.incoming().tracks().iter();
-            tracks.flat_map(|track| delivery(track)).collect()
-        }),
+        delivery: entry
+            .publishers
+            .on_air()
+            .map_or_else(Vec::new, |publisher| {
+                let tracks = publisher.incoming().tracks().iter();
+                tracks.flat_map(|track| delivery(track)).collect()
+            }),
         viewer_list: entry
             .viewers
             .values()

@@ -1,8 +1,8 @@
 //! Named streams: who publishes what, and who watches it.
 //!
 //! The doors (WHIP, WHEP, the admin socket) call [`Broadcast`]; it uses the object model and keeps
-//! the one rule the model does not know: a stream has a name, at most one publisher, and any
-//! number of viewers, who may come before it and stay when it goes. It never sees HTTP.
+//! the rules the model does not know: a stream has a name, a publisher and perhaps a backup of it, and
+//! any number of viewers, who may come before them and stay when they go. It never sees HTTP.
 
 mod events;
 mod follow;
@@ -10,6 +10,7 @@ mod info;
 mod playout;
 mod produce;
 mod publisher;
+mod publishers;
 mod session;
 
 use std::collections::HashMap;
@@ -22,18 +23,20 @@ use tokio::sync::watch;
 
 use crate::model::{
     AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, Transport,
-    TransportKind,
+    TransportKind, Unshown, attach_all,
 };
 use crate::sdp::Offer;
+use publishers::Publishers;
 
 pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
 pub use follow::{Follower, Live};
 pub use info::{
-    DeliveryInfo, EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo,
-    TransitInfo, ViewerInfo,
+    DeliveryInfo, EncodingInfo, MAX_VIEWERS_LISTED, PublisherInfo, StreamDetails, StreamInfo,
+    TrackInfo, TransitInfo, ViewerInfo,
 };
 pub use playout::{DelayBounds, NoDelay, PlayoutRule};
 pub use publisher::{PublisherDetails, StandsOn};
+pub use publishers::{RETURN_AFTER, Role, TakeoverBack};
 pub use session::{IceRestart, Session};
 
 use follow::Followed;
@@ -61,6 +64,9 @@ pub enum BroadcastError {
     /// Somebody else publishes it.
     #[error("stream {0} already has a publisher; stop it first or choose another name")]
     Occupied(String),
+    /// Somebody else publishes its backup.
+    #[error("stream {0} already has a backup publisher; stop it first")]
+    BackupOccupied(String),
     /// The server has as many streams as it was allowed.
     #[error("the server carries {0} streams and is set to carry no more; try again later")]
     TooManyStreams(usize),
@@ -91,6 +97,12 @@ pub enum BroadcastError {
     /// What was to be published is over already.
     #[error("what was to be published has ended already")]
     SourceEnded,
+    /// The stream has no publisher of this kind now.
+    #[error("stream {0} has no {1} publisher now")]
+    NoPublisher(String, Role),
+    /// The publisher cannot be shown, for nothing comes from it.
+    #[error("nothing comes from the {1} publisher of stream {0}; choose it when it is heard again")]
+    Silent(String, Role),
     /// The tracks do not fit.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -109,8 +121,7 @@ pub struct Created {
 
 #[derive(Default)]
 struct Stream {
-    publisher: Option<Publisher>,
-    since: Option<Instant>,
+    publishers: Publishers,
     /// Sessions that are shown this stream.
     viewers: HashMap<String, Arc<Session>>,
     /// What is told of it; `None` as long as nobody reads about it.
@@ -128,6 +139,7 @@ struct Tables {
     /// Somebody looks regularly at the streams that are read about.
     looked_at: bool,
     playout_rules: Vec<PlayoutRule>,
+    takeover_back: TakeoverBack,
 }
 
 struct Shared {
@@ -177,7 +189,12 @@ impl Broadcast {
         let entry = tables.streams.get_mut(stream);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
         entry.delay = bounds;
-        if let Some(publisher) = entry.publisher.clone() {
+        let publishers: Vec<_> = entry
+            .publishers
+            .iter()
+            .map(|(_, one)| one.clone())
+            .collect();
+        for publisher in publishers {
             self.tell_playout_delay(&tables, stream, publisher.incoming())?;
         }
         Ok(())
@@ -198,27 +215,68 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Publishes a stream; whoever waits for it sees it. A publisher that is there already is
-    /// replaced if it is evidently dead. Call it inside the runtime; it waits for the data plane.
+    /// Sets how viewers of every stream come back from a backup publisher to the primary one.
+    pub fn set_takeover_back(&self, takeover_back: TakeoverBack) {
+        self.tables().takeover_back = takeover_back;
+    }
+
+    /// Publishes a stream, as [`publish_as`](Self::publish_as) does, as its primary publisher.
     ///
     /// # Errors
     /// [`BroadcastError`].
     pub fn publish(&self, stream: &str, offer: &Offer) -> Result<Created, BroadcastError> {
+        self.publish_as(stream, Role::Primary, offer)
+    }
+
+    /// Publishes a stream, or its backup; whoever waits for it sees it. A publisher that is there
+    /// already in this role is replaced if it is evidently dead. Call it inside the runtime; it waits
+    /// for the data plane.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn publish_as(
+        &self,
+        stream: &str,
+        role: Role,
+        offer: &Offer,
+    ) -> Result<Created, BroadcastError> {
         check_name(stream)?;
         let mut tables = self.tables();
         tables.check_room(stream, self.0.limits)?;
-        let dead = tables.check_free(stream)?;
+        let dead = tables.check_free(stream, role)?;
         let (transport, answer) = self.0.endpoint.publish(offer)?;
         if let Some(dead) = dead {
-            tables.replace(stream, &dead);
+            tables.replace(&dead);
         }
-        let session = tables.enter(TransportKind::Publish, stream, transport);
+        let session = tables.enter(TransportKind::Publish, role, stream, transport);
         self.tell_playout_delay(&tables, stream, session.transport.incoming())?;
-        tables.put_on_air(stream, Publisher::from(&session));
+        tables.put(stream, role, Publisher::from(&session));
         drop(tables);
-        tracing::info!(stream, transport = session.transport.id().0, "published");
+        tracing::info!(stream, %role, transport = session.transport.id().0, "published");
         self.watch_over(&session);
         Ok(Created { session, answer })
+    }
+
+    /// Shows the viewers of a stream this one of its publishers, whatever the rule is: the backup until
+    /// it is lost or the primary is chosen, the primary until it is lost. It waits for the data plane.
+    ///
+    /// # Errors
+    /// [`BroadcastError::UnknownStream`], [`BroadcastError::NoPublisher`], or
+    /// [`BroadcastError::Silent`].
+    pub fn use_publisher(&self, stream: &str, role: Role) -> Result<(), BroadcastError> {
+        let mut tables = self.tables();
+        let entry = tables.streams.get_mut(stream);
+        let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
+        let publisher = entry.publishers.get(role);
+        let publisher =
+            publisher.ok_or_else(|| BroadcastError::NoPublisher(stream.to_owned(), role))?;
+        if !publisher.is_heard() {
+            return Err(BroadcastError::Silent(stream.to_owned(), role));
+        }
+        if entry.publishers.hold(role) {
+            tables.show_on_air(stream);
+        }
+        Ok(())
     }
 
     /// Watches a stream, from when it begins if it has not yet. Call it inside the runtime; it
@@ -241,12 +299,12 @@ impl Broadcast {
             ));
         }
         let (transport, answer) = self.0.endpoint.view(offer)?;
-        let session = tables.enter(TransportKind::View, stream, transport);
+        let session = tables.enter(TransportKind::View, Role::default(), stream, transport);
         let entry = tables.streams.entry(stream.to_owned()).or_default();
         entry
             .viewers
             .insert(session.id.clone(), Arc::clone(&session));
-        show(&session, entry.publisher.as_ref());
+        show(&session, entry.publishers.on_air());
         drop(tables);
         tracing::debug!(stream, transport = session.transport.id().0, "watched");
         self.watch_over(&session);
@@ -307,14 +365,14 @@ impl Broadcast {
         tables.check_present(viewer)?;
         let entry = tables.streams.get(stream);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
-        let publisher = entry.publisher.as_ref();
+        let publisher = entry.publishers.on_air();
         let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(stream.to_owned()))?;
         let outgoing = viewer.transport.outgoing();
         if let Err(error) = outgoing.attach_to(publisher.incoming()) {
             // Some of its tracks may have changed over.
             let before = viewer.shown().clone();
             let before = before.and_then(|name| tables.streams.get(&name));
-            show(viewer, before.and_then(|stream| stream.publisher.as_ref()));
+            show(viewer, before.and_then(|stream| stream.publishers.on_air()));
             return Err(error.into());
         }
         tables.move_viewer(viewer, Some(stream));
@@ -367,17 +425,35 @@ impl Broadcast {
         let broadcast = self.clone();
         let session = Arc::clone(session);
         tokio::spawn(async move {
-            let reason = session.listen_until_closed().await;
+            let reason = match session.kind {
+                TransportKind::View => session.transport.closed().await,
+                TransportKind::Publish => broadcast.listen_to(&session).await,
+            };
             let transport = session.transport.id().0;
             tracing::info!(stream = session.stream, transport, %reason, "session ended");
             // All viewers of a publisher are detached, which may wait for the data plane.
-            let leave = move || broadcast.tables().leave(&session);
-            let left = tokio::task::spawn_blocking(leave).await;
-            // It may also be cut off, by the end of the program.
-            if left.is_err_and(|error| error.is_panic()) {
-                tracing::error!(transport, "clearing up after a session panicked");
-            }
+            in_background(transport, move || broadcast.tables().leave(&session)).await;
         });
+    }
+
+    /// Follows what a publisher does until it ends, and shows viewers another one when that is to be.
+    async fn listen_to(&self, session: &Arc<Session>) -> CloseReason {
+        let mut hearing = session.transport.hearing();
+        loop {
+            if let Some(reason) = session.listen_until_news(&mut hearing).await {
+                return reason;
+            }
+            let stream = session.stream.clone();
+            let two = self.tables().streams.get(&stream).is_some_and(|stream| {
+                // Only then is there anything to choose.
+                stream.publishers.are_two()
+            });
+            if two {
+                let broadcast = self.clone();
+                let settle = move || broadcast.tables().settle(&stream);
+                in_background(session.transport.id().0, settle).await;
+            }
+        }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -404,8 +480,14 @@ impl Tables {
         present.then_some(()).ok_or(BroadcastError::UnknownSession)
     }
 
-    fn enter(&mut self, kind: TransportKind, stream: &str, transport: Transport) -> Arc<Session> {
-        let session = Arc::new(Session::new(kind, stream, transport));
+    fn enter(
+        &mut self,
+        kind: TransportKind,
+        role: Role,
+        stream: &str,
+        transport: Transport,
+    ) -> Arc<Session> {
+        let session = Arc::new(Session::new(kind, role, stream, transport));
         self.sessions
             .insert(session.id.clone(), Arc::clone(&session));
         self.by_transport
@@ -432,74 +514,122 @@ impl Tables {
             .for_each(|one| one.viewer_moved());
     }
 
+    /// Takes a session off the lists of all sessions; `false` if it was taken off before.
+    fn forget(&mut self, session: &Session) -> bool {
+        self.by_transport.remove(&session.transport.id());
+        self.sessions.remove(&session.id).is_some()
+    }
+
     fn leave(&mut self, session: &Arc<Session>) {
-        if self.sessions.remove(&session.id).is_none() {
+        if !self.forget(session) {
             return;
         }
-        self.by_transport.remove(&session.transport.id());
         match session.kind {
             TransportKind::View => self.move_viewer(session, None),
             TransportKind::Publish => {
-                self.take_off_air(&session.stream, &Publisher::from(session));
+                self.take_away(&session.stream, &Publisher::from(session));
             }
         }
     }
 
-    /// The publisher that may be replaced, if there is one at all.
+    /// The publisher in this place that may be replaced, if there is one at all.
     ///
     /// # Errors
-    /// [`BroadcastError::Occupied`] by one that is alive.
-    fn check_free(&self, stream: &str) -> Result<Option<Publisher>, BroadcastError> {
+    /// [`BroadcastError::Occupied`], [`BroadcastError::BackupOccupied`] by one that is alive.
+    fn check_free(&self, stream: &str, role: Role) -> Result<Option<Publisher>, BroadcastError> {
         let present = self.streams.get(stream);
-        match present.and_then(|stream| stream.publisher.clone()) {
-            Some(publisher) if !publisher.is_dead() => {
-                Err(BroadcastError::Occupied(stream.to_owned()))
-            }
+        match present.and_then(|stream| stream.publishers.get(role).cloned()) {
+            Some(publisher) if !publisher.is_dead() => Err(match role {
+                Role::Primary => BroadcastError::Occupied(stream.to_owned()),
+                Role::Backup => BroadcastError::BackupOccupied(stream.to_owned()),
+            }),
             dead => Ok(dead),
         }
     }
 
-    /// Ends a publisher to make room for another.
-    fn replace(&mut self, stream: &str, dead: &Publisher) {
-        match dead.session() {
-            Some(session) => self.leave(session),
-            None => self.take_off_air(stream, dead),
+    /// Ends a publisher whose place another one is about to take.
+    fn replace(&mut self, dead: &Publisher) {
+        if let Some(session) = dead.session() {
+            self.forget(session);
         }
         dead.close_for(CloseReason::Replaced);
     }
 
-    /// Shows a publisher to all who watch or follow the stream.
-    fn put_on_air(&mut self, stream: &str, publisher: Publisher) {
-        self.followed.tell(stream, Some(&publisher));
+    /// Puts a publisher in its place, and on air if it is to be.
+    fn put(&mut self, stream: &str, role: Role, publisher: Publisher) {
         let entry = self.streams.entry(stream.to_owned()).or_default();
-        for viewer in entry.viewers.values() {
-            show(viewer, Some(&publisher));
-        }
-        entry.publisher = Some(publisher);
-        entry.since = Some(Instant::now());
-        entry.tell_publisher();
+        entry.publishers.set(role, publisher);
+        self.settle(stream);
     }
 
-    /// Shows nothing in the place of a publisher, unless another one is there already.
-    fn take_off_air(&mut self, stream: &str, publisher: &Publisher) {
+    /// Takes a publisher from its place, unless another one is there already.
+    fn take_away(&mut self, stream: &str, publisher: &Publisher) {
         if let Some(entry) = self.streams.get_mut(stream) {
-            let current = entry.publisher.as_ref();
-            if current.is_some_and(|current| current.id() == publisher.id()) {
-                entry.publisher = None;
-                entry.since = None;
-                entry.tell_publisher();
-                entry.viewers.values().for_each(|viewer| show(viewer, None));
-                self.followed.tell(stream, None);
-            }
+            entry.publishers.remove(publisher);
         }
+        self.settle(stream);
         self.drop_if_unused(stream);
     }
 
+    /// Shows the viewers of a stream the publisher they are to see now, if that is another one.
+    fn settle(&mut self, name: &str) {
+        let takeover_back = self.takeover_back;
+        if let Some(entry) = self.streams.get_mut(name)
+            && entry.publishers.settle(takeover_back)
+        {
+            self.show_on_air(name);
+        }
+    }
+
+    /// Shows who is on air now to all who watch or follow a stream.
+    fn show_on_air(&self, name: &str) {
+        if let Some(entry) = self.streams.get(name) {
+            self.followed.tell(name, entry.publishers.on_air());
+            entry.tell_publisher();
+            entry.show_on_air(name);
+        }
+    }
+
     fn drop_if_unused(&mut self, name: &str) {
-        let unused = |entry: &Stream| entry.publisher.is_none() && entry.viewers.is_empty();
+        let unused = |entry: &Stream| entry.publishers.is_empty() && entry.viewers.is_empty();
         if self.streams.get(name).is_some_and(unused) {
             self.streams.remove(name);
         }
+    }
+}
+
+impl Stream {
+    /// Shows all viewers the publisher that is on air, or nothing.
+    fn show_on_air(&self, name: &str) {
+        let Some(publisher) = self.publishers.on_air() else {
+            self.viewers.values().for_each(|viewer| show(viewer, None));
+            return;
+        };
+        let began = Instant::now();
+        let viewers = self.viewers.values();
+        let viewers = viewers.map(|viewer| viewer.transport.outgoing());
+        let Unshown { tracks, reason } = attach_all(viewers, publisher.incoming());
+        tracing::info!(
+            stream = name,
+            source = publisher.source(),
+            id = publisher.id(),
+            viewers = self.viewers.len(),
+            took_us = began.elapsed().as_micros() as u64,
+            "publisher on air"
+        );
+        if let Some(reason) = reason {
+            // They see what could be attached; an operator finds the rest here.
+            tracing::warn!(stream = name, tracks, %reason, "cannot show all viewers the stream fully");
+        }
+    }
+}
+
+/// Does what may wait for the data plane; `transport` is whose affair it is.
+async fn in_background(transport: u64, work: impl FnOnce() + Send + 'static) {
+    let done = tokio::task::spawn_blocking(work).await;
+    // It may also be cut off, by the end of the program.
+    if done.is_err_and(|error| error.is_panic()) {
+        tracing::error!(transport, "following a session panicked");
     }
 }
 

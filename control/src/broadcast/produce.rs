@@ -1,7 +1,7 @@
 //! Publishing what this process produces, stopping whoever publishes, and following a name.
 
 use super::publisher::Publisher;
-use super::{Broadcast, BroadcastError, Follower, check_name};
+use super::{Broadcast, BroadcastError, Follower, Role, check_name};
 use crate::model::{CloseReason, ProducedStream};
 
 impl Broadcast {
@@ -19,15 +19,15 @@ impl Broadcast {
         check_name(name)?;
         let mut tables = self.tables();
         tables.check_room(name, self.0.limits)?;
-        let dead = tables.check_free(name)?;
+        let dead = tables.check_free(name, Role::Primary)?;
         if stream.is_ending() {
             return Err(BroadcastError::SourceEnded);
         }
         if let Some(dead) = dead {
-            tables.replace(name, &dead);
+            tables.replace(&dead);
         }
         self.tell_playout_delay(&tables, name, stream.incoming())?;
-        tables.put_on_air(name, Publisher::Produced(stream.clone()));
+        tables.put(name, Role::Primary, Publisher::Produced(stream.clone()));
         drop(tables);
         let (source, id) = (stream.source(), stream.id().0);
         tracing::info!(stream = name, source, id, "published");
@@ -41,16 +41,24 @@ impl Broadcast {
     /// # Errors
     /// [`BroadcastError::UnknownStream`], [`BroadcastError::NotLive`].
     pub fn stop(&self, name: &str) -> Result<(), BroadcastError> {
-        let publisher = {
-            let mut tables = self.tables();
-            let entry = tables.streams.get(name);
-            let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(name.to_owned()))?;
-            let publisher = entry.publisher.clone();
-            let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(name.to_owned()))?;
-            tables.take_off_air(name, &publisher);
-            publisher
-        };
-        publisher.close_for(CloseReason::Requested);
+        let mut tables = self.tables();
+        let entry = tables.streams.get(name);
+        let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(name.to_owned()))?;
+        let publishers: Vec<_> = entry
+            .publishers
+            .iter()
+            .map(|(_, one)| one.clone())
+            .collect();
+        if publishers.is_empty() {
+            return Err(BroadcastError::NotLive(name.to_owned()));
+        }
+        for publisher in &publishers {
+            tables.take_away(name, publisher);
+        }
+        drop(tables);
+        for publisher in publishers {
+            publisher.close_for(CloseReason::Requested);
+        }
         Ok(())
     }
 
@@ -63,7 +71,7 @@ impl Broadcast {
         let mut tables = self.tables();
         let tables = &mut *tables;
         let entry = tables.streams.get(name);
-        let now = entry.and_then(|stream| stream.publisher.as_ref());
+        let now = entry.and_then(|stream| stream.publishers.on_air());
         Ok(tables.followed.follow(name, now))
     }
 
@@ -76,7 +84,7 @@ impl Broadcast {
             tracing::info!(stream = name, source, id, %reason, "stream ended");
             let publisher = Publisher::Produced(stream);
             // All viewers are detached, which may wait for the data plane.
-            let leave = move || broadcast.tables().take_off_air(&name, &publisher);
+            let leave = move || broadcast.tables().take_away(&name, &publisher);
             let left = tokio::task::spawn_blocking(leave).await;
             // It may also be cut off, by the end of the program.
             if left.is_err_and(|error| error.is_panic()) {

@@ -2,6 +2,7 @@
 //! reports of [`Broadcast`](super::Broadcast) treat them alike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -72,6 +73,38 @@ impl Publisher {
         match self {
             Self::Session(session) => session.is_dead(),
             Self::Produced(stream) => stream.is_ending(),
+        }
+    }
+
+    /// How long it has been there.
+    pub(super) fn age(&self) -> Duration {
+        match self {
+            Self::Session(session) => session.transport.age(),
+            Self::Produced(stream) => stream.age(),
+        }
+    }
+
+    /// Whether media comes in from it; what this process makes is taken to come.
+    pub(super) fn is_heard(&self) -> bool {
+        match self {
+            Self::Session(session) => session.transport.is_heard(),
+            Self::Produced(_) => true,
+        }
+    }
+
+    /// For how long it has been heard, or silent, as it is now.
+    pub(super) fn unchanged_for(&self) -> Duration {
+        match self {
+            Self::Session(session) => session.transport.unchanged_for(),
+            Self::Produced(stream) => stream.age(),
+        }
+    }
+
+    /// Whether viewers could begin with its picture at once.
+    pub(super) fn has_picture_ready(&self) -> bool {
+        match self {
+            Self::Session(session) => session.transport.has_picture_ready(),
+            Self::Produced(_) => true,
         }
     }
 

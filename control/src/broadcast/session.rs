@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 
-use super::{BroadcastError, Subscription, lock};
-use crate::model::{CloseReason, Transport, TransportKind};
+use tokio::sync::watch;
+
+use super::publishers::LOST_AFTER;
+use super::{BroadcastError, Role, Subscription, lock};
+use crate::model::{CloseReason, Heard, Transport, TransportKind};
 use crate::sdp::IceFragment;
 
 /// A publisher that nothing is heard of for this long is taken for dead when another comes:
@@ -17,18 +20,19 @@ use crate::sdp::IceFragment;
 /// one that is paused sends RTCP and, every few seconds (RFC 7675 5.1), checks.
 const PUBLISHER_SILENCE: Duration = Duration::from_secs(3);
 
-/// How often publishers are listened for.
-const LISTEN_EVERY: Duration = Duration::from_millis(500);
+/// How often publishers are listened for, and looked at.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
 
 /// One publisher's or viewer's session, as WHIP and WHEP know it.
 pub struct Session {
     pub(super) id: String,
     pub(super) kind: TransportKind,
+    pub(super) role: Role,
     pub(super) stream: String,
     pub(super) transport: Transport,
     /// Counts ICE sessions: one more with each restart.
     ice_generation: Mutex<u64>,
-    heard: Mutex<Heard>,
+    last_heard: Mutex<LastHeard>,
     /// The stream a viewer is shown; another than its own if an operator said so.
     shown: Mutex<Option<String>>,
     /// What a viewer wants to be told of it.
@@ -36,7 +40,7 @@ pub struct Session {
 }
 
 /// When a peer was last heard of.
-struct Heard {
+struct LastHeard {
     /// What its transport had counted then.
     count: u64,
     at: Instant,
@@ -52,14 +56,15 @@ pub struct IceRestart {
 }
 
 impl Session {
-    pub(super) fn new(kind: TransportKind, stream: &str, transport: Transport) -> Self {
+    pub(super) fn new(kind: TransportKind, role: Role, stream: &str, transport: Transport) -> Self {
         Self {
             id: random_id(),
             kind,
+            role,
             stream: stream.to_owned(),
             transport,
             ice_generation: Mutex::new(1),
-            heard: Mutex::new(Heard {
+            last_heard: Mutex::new(LastHeard {
                 count: 0,
                 at: Instant::now(),
             }),
@@ -76,6 +81,11 @@ impl Session {
     /// Whether it publishes or views.
     pub fn kind(&self) -> TransportKind {
         self.kind
+    }
+
+    /// What it is to its stream if it publishes.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The stream it was made for.
@@ -123,10 +133,10 @@ impl Session {
     /// Notes whether anything came from the peer since the last time; returns for how long
     /// nothing has.
     fn listen(&self) -> Duration {
-        let mut heard = lock(&self.heard);
+        let mut heard = lock(&self.last_heard);
         let count = self.transport.heard_count();
         if heard.count != count {
-            *heard = Heard {
+            *heard = LastHeard {
                 count,
                 at: Instant::now(),
             };
@@ -139,19 +149,23 @@ impl Session {
         self.transport.is_ending() || self.listen() >= PUBLISHER_SILENCE
     }
 
-    /// Waits for its end; a publisher is listened for meanwhile.
-    pub(super) async fn listen_until_closed(&self) -> CloseReason {
-        if self.kind == TransportKind::View {
-            return self.transport.closed().await;
-        }
-        let closed = self.transport.closed();
-        tokio::pin!(closed);
-        loop {
-            match tokio::time::timeout(LISTEN_EVERY, &mut closed).await {
-                Ok(reason) => return reason,
-                Err(_) => drop(self.listen()),
-            }
-        }
+    /// Waits for the end of a publisher, or until it falls silent, is heard again, or is to be looked
+    /// at anyway; says why it ended if it did. It is listened for meanwhile.
+    pub(super) async fn listen_until_news(
+        &self,
+        hearing: &mut watch::Receiver<Heard>,
+    ) -> Option<CloseReason> {
+        // Soon again after a change, which may have to last to mean something.
+        let lately = self.transport.unchanged_for() < LOST_AFTER;
+        let pause = if lately { LOST_AFTER } else { LISTEN_EVERY };
+        let ended = tokio::select! {
+            reason = self.transport.closed() => Some(reason),
+            // The other end lives in the transport.
+            _ = hearing.changed() => None,
+            () = tokio::time::sleep(pause) => None,
+        };
+        self.listen();
+        ended
     }
 
     pub(super) fn shown(&self) -> MutexGuard<'_, Option<String>> {

@@ -97,6 +97,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let broadcast = Broadcast::new(server.clone(), limits);
     let rules = config.playout_rules();
     broadcast.set_playout_rules(rules.expect("the configuration was validated"));
+    broadcast.set_takeover_back(config.takeover_back);
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
@@ -162,6 +163,7 @@ fn media_config(config: &Config) -> MediaServerConfig {
                 audio_train_wait_us: config.audio_train_wait_us,
                 max_lag_us: config.max_lag_ms * 1000,
                 max_cache_us: config.frame_cache_ms * 1000,
+                publisher_silence_us: config.takeover_after_ms * 1000,
                 seed: std::process::id().into(),
             },
         },

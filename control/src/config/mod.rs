@@ -12,10 +12,12 @@ mod validate;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use fanmill_engine::limits::{DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_TRAIN_WAIT_US};
+use fanmill_engine::limits::{
+    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US,
+};
 use serde::Serialize;
 
-use crate::broadcast::{NoDelay, PlayoutRule};
+use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
 
 pub use nearest::nearest;
 pub use settings::Settings;
@@ -65,6 +67,11 @@ pub struct Config {
     /// Rules for how long viewers hold a picture before they show it, `[PATTERN=]MIN-MAX` in
     /// milliseconds. Default: none.
     pub playout_delay: Vec<String>,
+    /// For how long nothing may come from a publisher before viewers are shown its backup, in
+    /// milliseconds. Default 300.
+    pub takeover_after_ms: u64,
+    /// How viewers come back from a backup. Default: by themselves.
+    pub takeover_back: TakeoverBack,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -89,6 +96,8 @@ impl Default for Config {
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
             frame_cache_ms: DEFAULT_MAX_CACHE_US / 1000,
             playout_delay: Vec::new(),
+            takeover_after_ms: DEFAULT_PUBLISHER_SILENCE_US / 1000,
+            takeover_back: TakeoverBack::Auto,
             log: "info".to_owned(),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+use crate::broadcast::TakeoverBack;
 
 /// Configuration keys; `None` where nothing was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
@@ -76,6 +77,14 @@ pub struct Settings {
     /// 0-0 for all; the first that fits counts; repeatable [default: none]
     #[arg(long, value_name = "[PATTERN=]MIN-MAX")]
     pub playout_delay: Option<Vec<String>>,
+    /// Milliseconds without a packet from a publisher after which viewers are shown its backup
+    /// [default: 300]
+    #[arg(long, value_name = "MS")]
+    pub takeover_after_ms: Option<u64>,
+    /// How viewers come back from a backup when the primary publisher does: auto, or manual (by
+    /// stream.use on the admin socket) [default: auto]
+    #[arg(long, value_name = "RULE", hide_possible_values = true)]
+    pub takeover_back: Option<TakeoverBack>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -128,6 +137,8 @@ impl Settings {
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.or(lower.frame_cache_ms),
             playout_delay: self.playout_delay.or(lower.playout_delay),
+            takeover_after_ms: self.takeover_after_ms.or(lower.takeover_after_ms),
+            takeover_back: self.takeover_back.or(lower.takeover_back),
             log: self.log.or(lower.log),
         }
     }
@@ -157,6 +168,8 @@ impl Settings {
             max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.unwrap_or(defaults.frame_cache_ms),
             playout_delay: self.playout_delay.unwrap_or(defaults.playout_delay),
+            takeover_after_ms: self.takeover_after_ms.unwrap_or(defaults.takeover_after_ms),
+            takeover_back: self.takeover_back.unwrap_or(defaults.takeover_back),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -28,6 +28,10 @@ const TABLE_SIZE: RangeInclusive<usize> = 1..=10_000_000;
 const FRAME_CACHE_MS: RangeInclusive<u64> = 0..=60_000;
 const MAX_LAG_MS: RangeInclusive<u64> = 40..=5000;
 
+/// Sound comes every 20 ms, and pictures of few frames a second every 100; after ten seconds no viewer
+/// is left to be shown a backup.
+const TAKEOVER_AFTER_MS: RangeInclusive<u64> = 100..=10_000;
+
 /// Less than 100 kb/s is no video, more than 1 Gb/s no single publisher.
 const PUBLISH_BITRATE_BPS: RangeInclusive<u64> = 100_000..=1_000_000_000;
 
@@ -78,6 +82,11 @@ impl Config {
         within("frame-cache-ms", self.frame_cache_ms, &FRAME_CACHE_MS)?;
         self.playout_rules()
             .map_err(|error| invalid("playout-delay", error.to_string()))?;
+        within(
+            "takeover-after-ms",
+            self.takeover_after_ms,
+            &TAKEOVER_AFTER_MS,
+        )?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -254,6 +263,10 @@ mod tests {
         );
         assert_eq!(refused(|c| c.max_lag_ms = 39).key, "max-lag-ms");
         assert_eq!(refused(|c| c.frame_cache_ms = 60_001).key, "frame-cache-ms");
+        assert_eq!(
+            refused(|c| c.takeover_after_ms = 99).key,
+            "takeover-after-ms"
+        );
         assert_eq!(refused(|c| c.train_wait_us = 2_001).key, "train-wait-us");
         assert_eq!(
             refused(|c| c.audio_train_wait_us = 20_001).key,

@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     EventStreams,
     /// The resource takes other methods, named here.
     Method(&'static str),
+    /// A publisher is to be something that is unknown.
+    Role,
     /// A PATCH must say which ICE session it is for (RFC 9725 4.3.1).
     PreconditionMissing,
     /// The server has a defect; its log has more.
@@ -40,6 +42,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Nowhere => StatusCode::NOT_FOUND,
+            Self::Role => StatusCode::BAD_REQUEST,
             Self::Sdp(error) => sdp_status(error),
             Self::Broadcast(error) => broadcast_status(error),
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -56,6 +59,7 @@ impl Refusal {
     fn reason(&self) -> String {
         match self {
             Self::Nowhere => "nothing is here; streams are at /whip/NAME and /whep/NAME".to_owned(),
+            Self::Role => "a publisher is role=primary or role=backup".to_owned(),
             Self::Sdp(error) => error.to_string(),
             Self::Broadcast(error) => error.to_string(),
             Self::ContentType(expected) => {
@@ -90,7 +94,10 @@ fn sdp_status(error: &SdpError) -> StatusCode {
 fn broadcast_status(error: &BroadcastError) -> StatusCode {
     match error {
         BroadcastError::Name => StatusCode::BAD_REQUEST,
-        BroadcastError::Occupied(_) | BroadcastError::Attach(_) => StatusCode::CONFLICT,
+        BroadcastError::Occupied(_)
+        | BroadcastError::BackupOccupied(_)
+        | BroadcastError::Silent(..)
+        | BroadcastError::Attach(_) => StatusCode::CONFLICT,
         BroadcastError::Offer(OfferError::Sdp(error)) => sdp_status(error),
         BroadcastError::OtherIceSession => StatusCode::PRECONDITION_FAILED,
         BroadcastError::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
@@ -98,6 +105,7 @@ fn broadcast_status(error: &BroadcastError) -> StatusCode {
         | BroadcastError::UnknownSubscription
         | BroadcastError::UnknownStream(_)
         | BroadcastError::NotLive(_)
+        | BroadcastError::NoPublisher(..)
         | BroadcastError::Engine(EngineError::UnknownTransport(_)) => StatusCode::NOT_FOUND,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

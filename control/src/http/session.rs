@@ -9,7 +9,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::broadcast::{Created, Session};
+use crate::broadcast::{Created, Role, Session};
 use crate::http::reply::Refusal;
 use crate::http::{BODY_TIMEOUT, HttpState, events};
 use crate::model::TransportKind;
@@ -64,11 +64,12 @@ async fn create(
     stream: &str,
     request: Request,
 ) -> Result<Response, Refusal> {
+    let role = role(request.uri().query())?;
     let body = read(request, SDP).await?;
     let offer = Offer::parse(&body)?;
     let name = stream.to_owned();
     let created = state.change(move |broadcast| match kind {
-        TransportKind::Publish => broadcast.publish(&name, &offer),
+        TransportKind::Publish => broadcast.publish_as(&name, role, &offer),
         TransportKind::View => broadcast.watch(&name, &offer),
     });
     let Created { session, answer } = created.await??;
@@ -95,6 +96,17 @@ async fn create(
         headers.append(LINK, value);
     }
     Ok(response)
+}
+
+/// What a publisher is to be: `?role=backup` stands in the URL because that is all that most programs
+/// that publish let one choose. Other parameters are for others, such as a proxy.
+fn role(query: Option<&str>) -> Result<Role, Refusal> {
+    let mut parameters = query.unwrap_or_default().split('&');
+    match parameters.find_map(|parameter| parameter.strip_prefix("role=")) {
+        None | Some("primary") => Ok(Role::Primary),
+        Some("backup") => Ok(Role::Backup),
+        Some(_) => Err(Refusal::Role),
+    }
 }
 
 async fn patch(session: &Session, request: Request) -> Result<Response, Refusal> {

@@ -230,6 +230,11 @@ impl MediaServer {
         self.0.config.publish_bitrate_max_bps
     }
 
+    /// Whether the latest keyframes are kept for viewers to begin with.
+    pub(crate) fn keeps_keyframes(&self) -> bool {
+        self.0.config.engine.forwarding.max_cache_us > 0
+    }
+
     pub(crate) fn random(&self) -> u64 {
         random_u64()
     }
@@ -422,6 +427,8 @@ impl MediaServer {
             }
             Event::RenditionActive(id, _) => self.set_active(id, true),
             Event::RenditionInactive(id) => self.set_active(id, false),
+            Event::PublisherSilent(id) => self.set_heard(id, false),
+            Event::PublisherHeard(id) => self.set_heard(id, true),
             Event::Bye(transport, rendition) => {
                 tracing::debug!(transport = transport.0, rendition = rendition.0, "RTCP BYE");
             }
@@ -460,6 +467,14 @@ impl MediaServer {
                 stream.close_for(CloseReason::ShardFailed);
             }
         }
+    }
+
+    fn set_heard(&self, id: TransportId, heard: bool) {
+        let Some(transport) = self.transport(id) else {
+            return;
+        };
+        tracing::debug!(transport = id.0, heard, "media of a publisher");
+        transport.0.hearing.set(heard, transport.incoming());
     }
 
     fn set_active(&self, id: RenditionId, active: bool) {

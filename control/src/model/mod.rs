@@ -10,7 +10,9 @@
 //!
 //! No object here touches media: they own the names and the tables, the shards own the packets.
 
+mod audience;
 mod endpoint;
+mod hearing;
 mod incoming;
 mod media_server;
 mod outgoing;
@@ -20,7 +22,10 @@ mod tap;
 mod transponder;
 mod transport;
 
+pub use audience::Unshown;
+pub(crate) use audience::attach_all;
 pub use endpoint::{Endpoint, OfferError};
+pub(crate) use hearing::Heard;
 pub use incoming::{Encoding, IncomingStream, IncomingTrack};
 pub use media_server::{MediaServer, MediaServerConfig, MediaServerError};
 pub use outgoing::{AttachError, OutgoingStream, OutgoingTrack};

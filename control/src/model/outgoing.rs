@@ -34,6 +34,14 @@ pub enum AttachError {
     Engine(#[from] EngineError),
 }
 
+impl AttachError {
+    pub(super) fn no_common_codec(track: &IncomingTrack) -> Self {
+        let codecs = track.codecs().iter();
+        let names: Vec<_> = codecs.map(|c| c.codec.encoding_name()).collect();
+        Self::NoCommonCodec(names.join(", "))
+    }
+}
+
 /// All that one peer watches.
 #[derive(Debug, Clone)]
 pub struct OutgoingStream {
@@ -53,9 +61,9 @@ pub struct OutgoingTrack {
 }
 
 #[derive(Debug)]
-struct Attached {
-    track: Arc<IncomingTrack>,
-    rendition: RenditionId,
+pub(super) struct Attached {
+    pub(super) track: Arc<IncomingTrack>,
+    pub(super) rendition: RenditionId,
 }
 
 impl std::fmt::Debug for OutgoingTrack {
@@ -93,17 +101,28 @@ impl OutgoingStream {
     /// The first track's that could not be attached; the others are attached all the same.
     pub fn attach_to(&self, incoming: &IncomingStream) -> Result<(), AttachError> {
         let mut result = Ok(());
-        for kind in [MediaKind::Audio, MediaKind::Video] {
-            let tracks = self.tracks.iter().filter(|track| track.kind == kind);
-            for (index, track) in tracks.enumerate() {
-                let done = match incoming.track(kind, index) {
-                    Some(incoming) => track.attach_to(incoming),
-                    None => track.detach().map_err(AttachError::from),
-                };
-                result = result.and(done);
-            }
+        for (track, incoming) in self.pairs(incoming) {
+            let done = match incoming {
+                Some(incoming) => track.attach_to(incoming),
+                None => track.detach().map_err(AttachError::from),
+            };
+            result = result.and(done);
         }
         result
+    }
+
+    /// Each of our tracks with what it is to show of a stream.
+    pub(super) fn pairs<'a>(
+        &'a self,
+        incoming: &'a IncomingStream,
+    ) -> impl Iterator<Item = (&'a OutgoingTrack, Option<&'a Arc<IncomingTrack>>)> {
+        let kinds = [MediaKind::Audio, MediaKind::Video].into_iter();
+        kinds.flat_map(move |kind| {
+            let tracks = self.tracks.iter().filter(move |track| track.kind == kind);
+            tracks
+                .enumerate()
+                .map(move |(index, track)| (&**track, incoming.track(kind, index)))
+        })
     }
 
     /// Shows nothing any more; the peer stays connected.
@@ -216,12 +235,7 @@ impl OutgoingTrack {
     ) -> Result<(), AttachError> {
         let payloads = self.payload_map(track.codecs());
         if payloads.iter().all(Option::is_none) {
-            let names: Vec<_> = track
-                .codecs()
-                .iter()
-                .map(|c| c.codec.encoding_name())
-                .collect();
-            return Err(AttachError::NoCommonCodec(names.join(", ")));
+            return Err(AttachError::no_common_codec(track));
         }
         self.engine
             .attach(self.id, encoding.rendition(), payloads)?;
@@ -242,7 +256,8 @@ impl OutgoingTrack {
         self.engine.detach(self.id)
     }
 
-    fn payload_map(&self, published: &[CodecParameters]) -> PayloadMap {
+    /// Its viewer's payload types of a publisher's codecs.
+    pub(super) fn payload_map(&self, published: &[CodecParameters]) -> PayloadMap {
         let matching = |published| {
             let codec = &self.codecs[best_match(published, &self.codecs)?];
             Some(OutgoingPayload {
@@ -255,7 +270,15 @@ impl OutgoingTrack {
         published.iter().map(matching).collect()
     }
 
-    fn attached(&self) -> std::sync::MutexGuard<'_, Option<Attached>> {
+    pub(super) fn codecs(&self) -> &[CodecParameters] {
+        &self.codecs
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn attached(&self) -> std::sync::MutexGuard<'_, Option<Attached>> {
         self.attached
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dtls::{Association, Ended, Handshake, Keys, Outcome, Role, Started};
+use crate::model::hearing::Hearing;
 use crate::model::incoming::IncomingStream;
 use crate::model::media_server::MediaServer;
 use crate::model::outgoing::OutgoingStream;
@@ -128,7 +129,8 @@ pub(crate) struct Inner {
     pub(crate) id: TransportId,
     pub(crate) kind: TransportKind,
     pub(crate) shard: ShardId,
-    server: MediaServer,
+    pub(super) server: MediaServer,
+    pub(super) hearing: Hearing,
     negotiated: Negotiated,
     counters: Arc<TransportCounters>,
     incoming: IncomingStream,
@@ -176,6 +178,7 @@ impl Transport {
             kind: parts.kind,
             shard: parts.shard,
             server,
+            hearing: Hearing::new(),
             negotiated: parts.negotiated,
             counters: parts.counters,
             incoming: parts.incoming,
@@ -287,6 +290,11 @@ impl Transport {
         Ok(restart_fragment(&self.0.negotiated, &session.local))
     }
 
+    /// How long ago it was made.
+    pub fn age(&self) -> Duration {
+        self.0.created.elapsed()
+    }
+
     /// Its present state in numbers.
     pub fn info(&self) -> TransportInfo {
         let (ice_state, dtls_state) = match &*self.0.state.borrow() {
@@ -315,7 +323,7 @@ impl Transport {
             rtcp_received: counters.rtcp_received.get(),
             dropped: counters.dropped.get(),
             address_changes: counters.address_changes.get(),
-            age_s: self.0.created.elapsed().as_secs(),
+            age_s: self.age().as_secs(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::offer::{AUDIO_PT, AUDIO_SSRC, VIDEO_PT, VIDEO_SSRC};
 pub struct Rtp {
     pub payload_type: u8,
     pub sequence_number: u16,
+    pub timestamp: u32,
     pub ssrc: u32,
     pub payload: Vec<u8>,
 }
@@ -28,6 +29,7 @@ impl Rtp {
         Self {
             payload_type: bytes[1] & 0x7F,
             sequence_number: u16::from_be_bytes([bytes[2], bytes[3]]),
+            timestamp: u32::from_be_bytes(bytes[4..8].try_into().unwrap()),
             ssrc: u32::from_be_bytes(bytes[8..12].try_into().unwrap()),
             payload: bytes[start..bytes.len() - padding].to_vec(),
         }

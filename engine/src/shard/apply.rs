@@ -47,7 +47,12 @@ impl Core {
             Command::RemoveRendition(id) => self.remove_rendition(id),
             Command::Export(id, shard) => self.export(id, shard),
             Command::Unexport(id, shard) => self.unexport(id, shard),
-            Command::Attach(id, rendition, payloads) => self.attach(id, rendition, payloads),
+            Command::Attach(tracks, rendition, payloads) => {
+                let attached = tracks
+                    .into_iter()
+                    .map(|id| self.attach(id, rendition, &payloads));
+                attached.fold(Some(()), Option::and)
+            }
             Command::Detach(id) => self.detach(id),
             Command::AddTap(id, feed) => self.add_tap(id, *feed),
             Command::AddProducer(feed) => self.add_producer(*feed),
@@ -331,8 +336,9 @@ impl Core {
         &mut self,
         id: OutgoingTrackId,
         rendition: RenditionId,
-        mut payloads: PayloadMap,
+        payloads: &PayloadMap,
     ) -> Option<()> {
+        let mut payloads = payloads.clone();
         let rendition_place = self.renditions.place(&rendition)?;
         self.detach(id)?;
         let outgoing = self.outgoing.get_mut(self.outgoing.place(&id)?)?;

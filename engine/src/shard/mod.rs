@@ -18,6 +18,7 @@ mod produced;
 mod receive;
 mod repair;
 mod reports;
+mod silence;
 mod table;
 mod taps;
 mod transport;

@@ -31,7 +31,9 @@ impl Core {
         self.tend_producers(tx);
         self.bound_caches();
         for position in 0..self.publishers.len() {
-            self.publisher_feedback(self.publishers[position], tx);
+            let place = self.publishers[position];
+            self.listen(place);
+            self.publisher_feedback(place, tx);
         }
         let mut place = (self.round % SWEEP_ROUNDS) as u32;
         while place < self.transports.end() {

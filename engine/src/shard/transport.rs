@@ -109,6 +109,8 @@ pub(crate) struct Transport {
     pub(crate) twcc: Option<Box<TwccRecorder>>,
     /// An SSRC of the peer's media, to address feedback to.
     pub(crate) media_ssrc: u32,
+    /// The control plane knows that its media comes.
+    pub(crate) heard: bool,
     /// What a publisher is asked for.
     pub(crate) remb: RembEstimate,
     pub(crate) unknown_ssrcs: Budget,
@@ -150,6 +152,7 @@ impl Transport {
             outgoing: Vec::new(),
             twcc: None,
             media_ssrc: 0,
+            heard: false,
             remb: RembEstimate::new(u64::MAX),
             unknown_ssrcs: Budget::new(
                 UNKNOWN_SSRC_TRIES_PER_SECOND,

@@ -17,7 +17,15 @@ struct Stream {
     viewers: u64,
     uptime_s: Option<u64>,
     #[serde(default)]
+    publishers: Vec<Publisher>,
+    #[serde(default)]
     tracks: Vec<Track>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Publisher {
+    role: String,
+    on_air: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,9 +73,10 @@ pub(super) fn streams(answer: Value) -> Result<String, CtlError> {
     for stream in streams {
         let bitrates: Vec<u64> = stream.tracks.iter().filter_map(|t| t.bitrate_bps).collect();
         let bitrate_bps = (!bitrates.is_empty()).then(|| sum(bitrates));
+        let live = live(&stream);
         table.row([
             stream.name,
-            if stream.live { "yes" } else { "no" }.to_owned(),
+            live.to_owned(),
             stream.viewers.to_string(),
             tracks(&stream.tracks),
             or_dash(bitrate_bps.map(bitrate)),
@@ -129,6 +138,15 @@ fn or_dash(cell: Option<String>) -> String {
 
 fn sum(numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(0, u64::saturating_add)
+}
+
+/// Whether it is live, and whether that is by its backup.
+fn live(stream: &Stream) -> &'static str {
+    let mut publishers = stream.publishers.iter();
+    if publishers.any(|publisher| publisher.on_air && publisher.role == "backup") {
+        return "backup";
+    }
+    if stream.live { "yes" } else { "no" }
 }
 
 /// `audio opus, video VP8`

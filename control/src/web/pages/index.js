@@ -47,6 +47,8 @@ function item(stream) {
   const badge = element('span', look, word);
   const viewers = stream.viewers === 1 ? '1 viewer' : `${stream.viewers ?? 0} viewers`;
   side.append(badge, element('span', 'hint', viewers));
+  const backup = (stream.publishers ?? []).find((publisher) => publisher.role === 'backup');
+  if (backup) side.append(element('span', 'hint', backup.on_air ? 'backup on air' : 'with backup'));
   if (stream.live) side.append(element('span', 'hint', uptime(stream.uptime_s)));
   row.append(about, side);
   return row;

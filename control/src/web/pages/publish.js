@@ -9,9 +9,10 @@ const STATS_PERIOD_MS = 1000;
 const byId = (id) => document.getElementById(id);
 const name = decodeURIComponent(location.pathname.split('/').pop());
 const query = new URLSearchParams(location.search);
+const backup = query.get('role') === 'backup';
 const connection = new Connection({
   role: 'publish',
-  url: `/whip/${encodeURIComponent(name)}`,
+  url: `/whip/${encodeURIComponent(name)}${backup ? '?role=backup' : ''}`,
   prepare,
 });
 let source = null;
@@ -19,7 +20,7 @@ let problem = '';
 let starting = false;
 
 document.title = `${name} · Publish · Fanmill`;
-byId('stream-name').textContent = name;
+byId('stream-name').textContent = backup ? `${name} (backup)` : name;
 byId('watch-link').href = `/watch/${encodeURIComponent(name)}${location.hash}`;
 
 // The query sets the choices, whether or not the menus list the value.

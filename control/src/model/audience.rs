@@ -1,0 +1,137 @@
+//! Shows a publisher to many viewers at once.
+//!
+//! Viewers who negotiated alike make one group, and a group goes to the shards in few commands: ten
+//! thousand viewers change over in some milliseconds, within which nobody else has to wait for the
+//! tables of the data plane. Called by whoever keeps streams by name, with no other call for the same
+//! viewers at the same time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fanmill_engine::command::PayloadMap;
+use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
+
+use crate::model::incoming::{IncomingStream, IncomingTrack};
+use crate::model::outgoing::{AttachError, Attached, OutgoingStream, OutgoingTrack};
+use crate::sdp::MediaKind;
+
+/// Tracks that change over at once: while they do, no other encoding is chosen for any of them.
+const TRACKS_AT_ONCE: usize = 1024;
+
+/// Answers of [`OutgoingTrack::payload_map`] that are remembered: most viewers are of few kinds.
+const MAPS_REMEMBERED: usize = 8;
+
+/// What some viewers could not be shown.
+#[derive(Debug, Default)]
+pub struct Unshown {
+    /// Tracks of viewers that show nothing instead.
+    pub tracks: usize,
+    /// Why the first of them does.
+    pub reason: Option<AttachError>,
+}
+
+impl Unshown {
+    fn add(&mut self, tracks: usize, reason: AttachError) {
+        self.tracks += tracks;
+        self.reason.get_or_insert(reason);
+    }
+}
+
+/// Tracks that are to show the same thing by the same payload types.
+struct Group<'a> {
+    source: &'a Arc<IncomingTrack>,
+    tracks: Vec<&'a OutgoingTrack>,
+}
+
+/// The payload types of viewers' tracks, worked out once for each kind of viewer in sight.
+#[derive(Default)]
+struct Maps<'a>(Vec<(&'a OutgoingTrack, &'a Arc<IncomingTrack>, PayloadMap)>);
+
+impl<'a> Maps<'a> {
+    fn of(&mut self, track: &'a OutgoingTrack, source: &'a Arc<IncomingTrack>) -> &PayloadMap {
+        let known = self
+            .0
+            .iter()
+            .position(|(other, of, _)| Arc::ptr_eq(of, source) && other.codecs() == track.codecs());
+        let place = known.unwrap_or_else(|| {
+            if self.0.len() == MAPS_REMEMBERED {
+                self.0.remove(0);
+            }
+            let map = track.payload_map(source.codecs());
+            self.0.push((track, source, map));
+            self.0.len() - 1
+        });
+        &self.0[place].2
+    }
+}
+
+/// Shows a stream to viewers as [`OutgoingStream::attach_to`] does for one. A track that cannot show
+/// it shows nothing: what it showed before would not fit the others.
+pub(crate) fn attach_all<'a>(
+    viewers: impl IntoIterator<Item = &'a OutgoingStream>,
+    incoming: &'a IncomingStream,
+) -> Unshown {
+    let mut unshown = Unshown::default();
+    let mut maps = Maps::default();
+    let mut groups: HashMap<(RenditionId, PayloadMap), Group<'a>> = HashMap::new();
+    for viewer in viewers {
+        for (track, source) in viewer.pairs(incoming) {
+            let Some(source) = source else {
+                detach(track, &mut unshown);
+                continue;
+            };
+            let map = maps.of(track, source);
+            if map.iter().all(Option::is_none) {
+                detach(track, &mut unshown);
+                unshown.add(1, AttachError::no_common_codec(source));
+                continue;
+            }
+            let rendition = track.transponder().choose(source).rendition();
+            let group = groups.entry((rendition, map.clone()));
+            let group = group.or_insert_with(|| Group {
+                source,
+                tracks: Vec::new(),
+            });
+            group.tracks.push(track);
+        }
+    }
+    // Sound first: its pauses are noticed most, and it takes less.
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, group)| group.source.kind() == MediaKind::Video);
+    for ((rendition, payloads), group) in groups {
+        for tracks in group.tracks.chunks(TRACKS_AT_ONCE) {
+            if let Err(error) = attach(tracks, group.source, rendition, &payloads) {
+                unshown.add(tracks.len(), error);
+            }
+        }
+    }
+    unshown
+}
+
+fn attach(
+    tracks: &[&OutgoingTrack],
+    source: &Arc<IncomingTrack>,
+    rendition: RenditionId,
+    payloads: &PayloadMap,
+) -> Result<(), AttachError> {
+    let Some(first) = tracks.first() else {
+        return Ok(());
+    };
+    // Held to the end, or what is chosen meanwhile would be undone.
+    let mut attached: Vec<_> = tracks.iter().map(|track| track.attached()).collect();
+    let ids: Vec<OutgoingTrackId> = tracks.iter().map(|track| track.id()).collect();
+    first.engine().attach_all(&ids, rendition, payloads)?;
+    for attached in &mut attached {
+        **attached = Some(Attached {
+            track: Arc::clone(source),
+            rendition,
+        });
+    }
+    Ok(())
+}
+
+fn detach(track: &OutgoingTrack, unshown: &mut Unshown) {
+    if let Err(error) = track.detach() {
+        unshown.add(1, error.into());
+    }
+}
