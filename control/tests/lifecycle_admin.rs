@@ -117,6 +117,45 @@ async fn hears(publisher: &Peer, viewer: &mut Peer, mark: u16) {
 }
 
 #[tokio::test]
+async fn viewers_are_shown_the_backup_and_the_primary_by_hand() {
+    let operated = Operated::start().await;
+    let (primary, _) = operated.join("/whip/red", Kind::Publish).await;
+    let (backup, _) = operated.join("/whip/red?role=backup", Kind::Publish).await;
+    let (mut viewer, _) = operated.join("/whep/red", Kind::View).await;
+    hears(&primary, &mut viewer, 0x0100).await;
+    let publishers = async || {
+        let red = operated.call("stream.get", json!({ "stream": "red" }));
+        red.await["publishers"].clone()
+    };
+    let silent = json!({ "stream": "red", "publisher": "backup" });
+    let refused = operated.try_call("stream.use", silent.clone()).await;
+    assert!(
+        refused
+            .unwrap_err()
+            .contains("nothing comes from the backup")
+    );
+    // Heard, but not shown while the primary is.
+    while publishers().await[1]["heard"] != true {
+        primary.send_rtp(&audio(0x0180)).await;
+        backup.send_rtp(&audio(0x0200)).await;
+    }
+    operated.call("stream.use", silent).await;
+    let found = publishers().await;
+    assert_eq!(found[0]["on_air"], false, "{found}");
+    assert_eq!(
+        (&found[1]["role"], &found[1]["on_air"]),
+        (&json!("backup"), &json!(true))
+    );
+    hears(&backup, &mut viewer, 0x0300).await;
+    let wrong = json!({ "stream": "red", "publisher": "spare" });
+    assert!(operated.try_call("stream.use", wrong).await.is_err());
+    let nowhere = json!({ "stream": "blue", "publisher": "primary" });
+    let refused = operated.try_call("stream.use", nowhere).await;
+    assert!(refused.unwrap_err().contains("no stream blue"));
+    operated.stop().await;
+}
+
+#[tokio::test]
 async fn a_viewer_is_moved_between_streams_and_none_without_doing_anything() {
     let operated = Operated::start().await;
     let (red, _) = operated.join("/whip/red", Kind::Publish).await;

@@ -1,8 +1,8 @@
 //! Shows a publisher to many viewers at once.
 //!
 //! Viewers who negotiated alike make one group, and a group goes to the shards in few commands: ten
-//! thousand viewers change over in some milliseconds, within which nobody else has to wait for the
-//! tables of the data plane. Called by whoever keeps streams by name, with no other call for the same
+//! thousand viewers change over in some tens of milliseconds, within which others have their turn at
+//! the tables of the data plane. Called by whoever keeps streams by name, with no other call for the same
 //! viewers at the same time.
 
 use std::collections::HashMap;
