@@ -5,12 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
-use rtrb::{Consumer, Producer, PushError};
+use rtrb::{Consumer, PushError};
 
 use crate::command::{
     Command, IceCredentials, IncomingTrackSpec, OutgoingTrackSpec, PayloadMap, SrtpKeys,
@@ -19,13 +20,15 @@ use crate::command::{
 use crate::counters::ShardCounters;
 use crate::event::Event;
 use crate::forwarding::Forwarding;
-use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
-use crate::limits::MAX_SHARDS;
+use crate::limits::{MAX_SHARDS, MAX_TAPS_PER_SHARD};
+use crate::producer::{self, Entrance, Producer, ProducerSpec};
 use crate::shard::Shard;
 use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
 use crate::subscriptions::{Step, Subscriptions};
+use crate::tap::{self, Counted, Tap, TapSpec};
 
 /// How long a command may wait for room in a shard's ring before the shard counts as stuck.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(1);
@@ -99,6 +102,12 @@ pub enum EngineError {
     /// No such rendition.
     #[error("there is no rendition {0}; its publisher has gone")]
     UnknownRendition(RenditionId),
+    /// No such producer.
+    #[error("there is no producer {0}; it was removed before")]
+    UnknownProducer(ProducerId),
+    /// The rendition's shard has as many taps as it may have.
+    #[error("shard {0} has {MAX_TAPS_PER_SHARD} taps and takes no more; end one first")]
+    TooManyTaps(ShardId),
     /// No such outgoing track.
     #[error("there is no outgoing track {0}; its viewer has gone")]
     UnknownOutgoingTrack(OutgoingTrackId),
@@ -116,9 +125,11 @@ pub struct ShardReport {
 }
 
 struct ShardHandle {
-    commands: Mutex<Producer<Command>>,
-    waker: ShardWaker,
+    commands: Mutex<rtrb::Producer<Command>>,
+    entrance: Entrance,
     counters: Arc<ShardCounters>,
+    /// Of the renditions at home there.
+    taps: Arc<AtomicUsize>,
 }
 
 struct Inner {
@@ -131,6 +142,14 @@ struct Inner {
 /// A running data plane; clones share it.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("shards", &self.0.shards.len())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Ends the wait of the thread that receives events.
 #[derive(Debug, Clone, Default)]
@@ -288,8 +307,9 @@ impl Engine {
                 (
                     ShardHandle {
                         commands,
-                        waker: end.waker,
+                        entrance: end.entrance,
                         counters: end.counters,
+                        taps: Arc::default(),
                     },
                     end.events,
                 )
@@ -336,10 +356,10 @@ impl Engine {
                 return Err(EngineError::ShardStuck(shard));
             }
             command = back;
-            handle.waker.wake();
+            handle.entrance.waker.wake();
             std::thread::sleep(Duration::from_micros(200));
         }
-        handle.waker.wake();
+        handle.entrance.waker.wake();
         Ok(())
     }
 
@@ -498,6 +518,53 @@ impl Engine {
     pub fn request_keyframe(&self, rendition: RenditionId) -> Result<(), EngineError> {
         let home = self.table().home_of(rendition)?;
         self.send(home, Command::RequestKeyframe(rendition))
+    }
+
+    /// Taps a rendition: its packets are handed over as they come in, as long as the tap lives or
+    /// the rendition does.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`], [`EngineError::TooManyTaps`].
+    pub fn add_tap(&self, rendition: RenditionId, spec: TapSpec) -> Result<Tap, EngineError> {
+        // Held to the end, so that the tap gets there before the end of the rendition.
+        let table = self.table();
+        let of = table.rendition(rendition)?;
+        let home = self.0.shards.get(usize::from(of.home.0));
+        let home = home.ok_or(EngineError::UnknownShard(of.home))?;
+        let counted = Counted::one_of(&home.taps);
+        let counted = counted.ok_or(EngineError::TooManyTaps(of.home))?;
+        let (tap, feed) = tap::connect(of, &spec, counted);
+        self.send(of.home, Command::AddTap(rendition, Box::new(feed)))?;
+        Ok(tap)
+    }
+
+    /// Adds a source of renditions in this process, at home on a shard.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownShard`].
+    pub fn add_producer(
+        &self,
+        shard: ShardId,
+        spec: ProducerSpec,
+    ) -> Result<Producer, EngineError> {
+        let home = self.0.shards.get(usize::from(shard.0));
+        let home = home.ok_or(EngineError::UnknownShard(shard))?;
+        let (id, tracks) = (spec.id, spec.tracks.clone());
+        let (producer, feed) = producer::connect(self.clone(), home.entrance.clone(), spec);
+        self.send(shard, Command::AddProducer(Box::new(feed)))?;
+        self.table().add_producer(id, shard, &tracks);
+        Ok(producer)
+    }
+
+    /// Ends a producer's renditions, as if a publisher had left. Dropping the [`Producer`] does it
+    /// too.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownProducer`].
+    pub fn remove_producer(&self, id: ProducerId) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.remove_producer(id)?;
+        self.send_all(steps)
     }
 
     /// Says BYE to every peer and ends the shards. What is left of `patience` when a shard does
