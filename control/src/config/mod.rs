@@ -60,6 +60,8 @@ pub struct Config {
     /// How old a keyframe may be that viewers who join are shown first, in milliseconds; 0: they
     /// wait for the next one. Default 20,000.
     pub frame_cache_ms: u64,
+    /// Directory of the recordings that can be played. Default `./recordings`.
+    pub recordings: PathBuf,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -83,6 +85,7 @@ impl Default for Config {
             audio_train_wait_us: 0,
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
             frame_cache_ms: DEFAULT_MAX_CACHE_US / 1000,
+            recordings: PathBuf::from("./recordings"),
             log: "info".to_owned(),
         }
     }

@@ -71,6 +71,10 @@ pub struct Settings {
     /// 0: they wait for the next one [default: 20000]
     #[arg(long, value_name = "MS")]
     pub frame_cache_ms: Option<u64>,
+    /// Directory of the recordings that can be played; nothing outside of it is opened [default:
+    /// ./recordings]
+    #[arg(long, value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -122,6 +126,7 @@ impl Settings {
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.or(lower.frame_cache_ms),
+            recordings: self.recordings.or(lower.recordings),
             log: self.log.or(lower.log),
         }
     }
@@ -150,6 +155,7 @@ impl Settings {
                 .unwrap_or(defaults.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.unwrap_or(defaults.frame_cache_ms),
+            recordings: self.recordings.unwrap_or(defaults.recordings),
             log: self.log.unwrap_or(defaults.log),
         }
     }

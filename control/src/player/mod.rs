@@ -3,15 +3,19 @@
 //!
 //! A [`Player`] is a handle. What it asks for is done by the threads of [`service`]: one paces all
 //! players of the process ([`pacer`]), two read ahead ([`feed`], on [`demux`]). Nothing here runs on
-//! a shard or on the threads of the control plane but short commands.
+//! a shard or on the threads of the control plane but short commands. [`Players`] has names for
+//! them, and `MediaServer::create_player` does without.
 
 pub mod demux;
 mod feed;
 mod media;
 mod pacer;
+mod players;
 mod recordings;
+pub mod requests;
 mod rtp;
 mod service;
+mod sink;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -26,6 +30,7 @@ use tokio::sync::broadcast;
 
 pub use media::{Item, MAX_PLAYLIST, Media, MediaError, VideoCodec};
 pub use pacer::{Outgoing, Sink, SinkClosed};
+pub use players::{PlayerError, PlayerInfo, Players};
 pub use recordings::{Recording, RecordingError, Recordings};
 pub use status::{PlayerEvent, PlayerState, PlayerStatus};
 pub use timeline::NORMAL_RATE;
