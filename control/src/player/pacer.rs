@@ -32,6 +32,9 @@ const SLACK_US: i64 = 1_000;
 /// Time between two clock reports and two position events.
 const REPORT_EVERY_US: i64 = 1_000_000;
 
+/// A still picture is sent again at most this often, whoever asks.
+const SHOW_AGAIN_US: i64 = 2_000_000;
+
 /// One RTP packet of a player, as it goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing<'a> {
@@ -61,6 +64,9 @@ pub trait Sink: Send {
 
     /// What is shown at `timestamp` was captured at this time of the pacing thread's clock.
     fn set_clock(&mut self, kind: Kind, at_us: i64, timestamp: u32);
+
+    /// Whether a viewer has asked for a keyframe since this was last called.
+    fn take_keyframe_request(&mut self) -> bool;
 
     /// Whether the stream was ended.
     fn is_closed(&self) -> bool;
@@ -141,6 +147,9 @@ struct Player {
     end: Option<End>,
     reported_us: [i64; 2],
     position_told_us: i64,
+    /// Latest frame that was sent: the file, and the time in it.
+    shown: Option<(usize, i64)>,
+    shown_again_us: i64,
     /// Heap entries for another time are stale.
     due_us: Option<i64>,
 }
@@ -223,15 +232,25 @@ impl Pacer {
         }
     }
 
-    /// Ends players whose streams were ended, which those that send nothing do not notice.
-    pub(super) fn sweep(&mut self) {
-        self.players.retain(|_, player| {
-            let is_closed = player.sink.is_closed();
-            if is_closed {
+    /// What players that send nothing do not notice: that their streams were ended, and that viewers
+    /// came who have not seen the picture.
+    pub(super) fn sweep(&mut self, now_us: i64) {
+        let mut again = Vec::new();
+        self.players.retain(|&id, player| {
+            if player.sink.is_closed() {
                 player.shared.stopped(None);
+                return false;
             }
-            !is_closed
+            // While it plays, the file's own keyframes come.
+            if player.sink.take_keyframe_request() && player.stands_still(now_us) {
+                again.push(id);
+            }
+            true
         });
+        for id in again {
+            self.with(id, |player| player.show_again(now_us));
+            self.settle(id, now_us);
+        }
     }
 
     fn with(&mut self, id: PlayerId, change: impl FnOnce(&mut Player)) -> PlayerId {
@@ -287,6 +306,8 @@ impl Player {
             end: None,
             reported_us: [i64::MIN; 2],
             position_told_us: i64::MIN,
+            shown: None,
+            shown_again_us: i64::MIN,
             due_us: None,
         }
     }
@@ -321,6 +342,21 @@ impl Player {
         // The frame that was sought is shown; it goes on when it is played.
         if matches!(self.state, PlayerState::Ready | PlayerState::Ended) {
             self.set_state(PlayerState::Paused, now_us);
+        }
+    }
+
+    /// Whether its latest frame stays, and was not just sent again.
+    fn stands_still(&self, now_us: i64) -> bool {
+        matches!(self.state, PlayerState::Paused | PlayerState::Ended)
+            && !self.is_arriving
+            && now_us.saturating_sub(self.shown_again_us) >= SHOW_AGAIN_US
+    }
+
+    /// Sends the present frame, from the keyframe before on, to viewers who came while nothing moves.
+    fn show_again(&mut self, now_us: i64) {
+        if let Some((item, us)) = self.shown {
+            self.shown_again_us = now_us;
+            self.go_to(item, us, now_us);
         }
     }
 
@@ -378,6 +414,7 @@ impl Player {
         let is_wanted = match self.state {
             PlayerState::Stopped | PlayerState::Ready => false,
             _ if self.seek.is_some() => true,
+            PlayerState::Ended if self.queue.back().is_some_and(|last| last.play_us > 0) => false,
             _ => {
                 self.end.is_none() && self.queued_bytes < READ_AHEAD_BYTES && self.runs_low(now_us)
             }
@@ -433,7 +470,7 @@ impl Player {
                 (None, Some(End::Played(play_us))) => Some(self.timeline.due_us(*play_us)),
                 (None, _) => None,
             },
-            PlayerState::Paused => {
+            PlayerState::Paused | PlayerState::Ended => {
                 let unit = self.queue.front()?;
                 (unit.play_us <= self.paused_us).then(|| self.timeline.due_us(unit.play_us))
             }
@@ -457,6 +494,7 @@ impl Player {
                     return;
                 }
             } else {
+                self.paused_us = self.timeline.play_us(now_us);
                 self.set_state(PlayerState::Ended, now_us);
                 return;
             }
@@ -475,6 +513,9 @@ impl Player {
         // sought there is none.
         if is_audio && (self.timeline.rate() != NORMAL_RATE || self.state != PlayerState::Playing) {
             return Ok(());
+        }
+        if !is_audio {
+            self.shown = Some((unit.item, unit.position_us));
         }
         let slot = usize::from(is_audio);
         let headers = &mut self.headers[slot];

@@ -113,7 +113,7 @@ fn pace(inbox: &Receiver<Message>, work: &Sender<Work>) {
         pacer.advance(now_us());
         if swept.elapsed() >= SWEEP_EVERY {
             swept = Instant::now();
-            pacer.sweep();
+            pacer.sweep(now_us());
         }
         for job in pacer.take_work() {
             if work.send(job).is_err() {

@@ -149,6 +149,13 @@ impl Sink for ProducerSink {
         let _ = producer.set_clock(track, ntp, timestamp);
     }
 
+    fn take_keyframe_request(&mut self) -> bool {
+        match (&self.producer, self.slots[0]) {
+            (Some(producer), Some(track)) => producer.take_keyframe_request(track),
+            _ => false,
+        }
+    }
+
     fn is_closed(&self) -> bool {
         self.producer.as_ref().is_none_or(Producer::is_closed)
     }

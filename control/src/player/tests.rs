@@ -26,6 +26,7 @@ struct Log {
     now_us: i64,
     sent: Vec<Sent>,
     is_closed: bool,
+    wants_keyframe: bool,
 }
 
 struct LogSink(Arc<Mutex<Log>>);
@@ -52,6 +53,10 @@ impl Sink for LogSink {
     }
 
     fn set_clock(&mut self, _: Kind, _: i64, _: u32) {}
+
+    fn take_keyframe_request(&mut self) -> bool {
+        std::mem::take(&mut self.0.lock().unwrap().wants_keyframe)
+    }
 
     fn is_closed(&self) -> bool {
         self.0.lock().unwrap().is_closed
@@ -351,6 +356,34 @@ fn what_has_ended_can_be_played_again() {
     stage.command(Command::Play(ID));
     stage.run_ms(2_000);
     assert_eq!(stage.frames().len(), 25);
+}
+
+#[test]
+fn who_comes_while_nothing_moves_is_shown_the_present_frame() {
+    let mut stage = stage(&[seconds(4)], false);
+    stage.command(Command::Play(ID));
+    stage.run_ms(2_410);
+    stage.command(Command::Pause(ID));
+    stage.take();
+    for _ in 0..3 {
+        stage.log.lock().unwrap().wants_keyframe = true;
+        stage.pacer.sweep(stage.now_us);
+        stage.read();
+        stage.run_ms(500);
+    }
+    // Once in two seconds, however many ask.
+    assert_eq!(stage.frames(), (50..=60).collect::<Vec<_>>());
+    assert_eq!(stage.state(), PlayerState::Paused);
+    stage.command(Command::Play(ID));
+    stage.run_ms(10_000);
+    assert_eq!(stage.frames(), (61..100).collect::<Vec<_>>());
+    assert_eq!(stage.state(), PlayerState::Ended);
+    stage.log.lock().unwrap().wants_keyframe = true;
+    stage.pacer.sweep(stage.now_us);
+    stage.read();
+    stage.run_ms(500);
+    assert_eq!(stage.frames(), (50..100).collect::<Vec<_>>());
+    assert_eq!(stage.state(), PlayerState::Ended);
 }
 
 #[test]
