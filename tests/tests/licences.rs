@@ -25,6 +25,12 @@ const ALLOWED: &[&str] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // Used by tests only, unmodified; nothing of it is in the server.
     ("webrtc-sdp", "MPL-2.0"),
+    // The AAC decoder, unmodified: the licence asks that changes to its own files be published, and
+    // nothing of what is linked with it.
+    ("symphonia-codec-aac", "MPL-2.0"),
+    ("symphonia-common", "MPL-2.0"),
+    ("symphonia-core", "MPL-2.0"),
+    ("symphonia-metadata", "MPL-2.0"),
 ];
 
 /// Whether an SPDX expression (with the old `/` for `OR`) can be satisfied by allowed licences.

@@ -10,12 +10,15 @@ use tokio::net::TcpListener;
 
 use super::ServeArgs;
 use super::shutdown::Shutdown;
-use crate::admin::{AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods};
+use crate::admin::{
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods, add_player_methods,
+};
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpLimits};
 use crate::log::{self, LogControl, LogError};
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
+use crate::player::{Players, Recordings};
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -101,11 +104,14 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
+    let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
+    add_player_methods(&mut methods, &players);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
     let router = http::router(broadcast, &config.ice_server);
+    let router = router.merge(http::recordings_router(players));
     let address = listener.local_addr().unwrap_or(config.http);
     let http = http::serve(listener, router, http_limits(), shutdown.token());
     let mut http = tokio::spawn(http);

@@ -72,6 +72,8 @@ pub struct Config {
     pub takeover_after_ms: u64,
     /// How viewers come back from a backup. Default: by themselves.
     pub takeover_back: TakeoverBack,
+    /// Directory of the recordings that can be played. Default `./recordings`.
+    pub recordings: PathBuf,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -98,6 +100,7 @@ impl Default for Config {
             playout_delay: Vec::new(),
             takeover_after_ms: DEFAULT_PUBLISHER_SILENCE_US / 1000,
             takeover_back: TakeoverBack::Auto,
+            recordings: PathBuf::from("./recordings"),
             log: "info".to_owned(),
         }
     }

@@ -85,6 +85,10 @@ pub struct Settings {
     /// stream.use on the admin socket) [default: auto]
     #[arg(long, value_name = "RULE", hide_possible_values = true)]
     pub takeover_back: Option<TakeoverBack>,
+    /// Directory of the recordings that can be played; nothing outside of it is opened [default:
+    /// ./recordings]
+    #[arg(long, value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -139,6 +143,7 @@ impl Settings {
             playout_delay: self.playout_delay.or(lower.playout_delay),
             takeover_after_ms: self.takeover_after_ms.or(lower.takeover_after_ms),
             takeover_back: self.takeover_back.or(lower.takeover_back),
+            recordings: self.recordings.or(lower.recordings),
             log: self.log.or(lower.log),
         }
     }
@@ -170,6 +175,7 @@ impl Settings {
             playout_delay: self.playout_delay.unwrap_or(defaults.playout_delay),
             takeover_after_ms: self.takeover_after_ms.unwrap_or(defaults.takeover_after_ms),
             takeover_back: self.takeover_back.unwrap_or(defaults.takeover_back),
+            recordings: self.recordings.unwrap_or(defaults.recordings),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -5,6 +5,8 @@
 
 mod cors;
 mod events;
+mod range;
+mod recordings;
 mod reply;
 mod server;
 mod session;
@@ -22,6 +24,7 @@ use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 
+pub use recordings::recordings_router;
 pub use server::{HttpLimits, serve};
 
 /// Time for the body of a request: 64 KiB at 52 kbit/s.
