@@ -159,6 +159,21 @@ impl Browser {
         Ok(page)
     }
 
+    /// Ends the browser with all its processes at once, as a crash of the machine would: nobody is told.
+    pub fn kill(&self) {
+        self.process.signal_all("-KILL");
+    }
+
+    /// Stops all the browser's processes where they are, until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.process.signal_all("-STOP");
+    }
+
+    /// Lets a frozen browser go on.
+    pub fn thaw(&self) {
+        self.process.signal_all("-CONT");
+    }
+
     /// The id of the browser's main process.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -163,6 +163,13 @@ impl Process {
         Ok(status?)
     }
 
+    /// Sends this signal (as `kill` knows it: `-STOP`, `-KILL`) to the process and everything it
+    /// started.
+    pub fn signal_all(&self, name: &str) {
+        let tree = descendants(self.pid);
+        signal(name, &[&[self.pid], tree.as_slice()].concat());
+    }
+
     fn ended_within(&mut self, limit: Duration) -> bool {
         let start = Instant::now();
         loop {
