@@ -8,6 +8,8 @@ pub mod config;
 pub mod dtls;
 pub mod http;
 pub mod log;
+pub mod media;
 pub mod model;
+pub mod recorder;
 pub mod sdp;
 pub mod web;
