@@ -232,6 +232,33 @@ async fn a_transport_that_an_operator_closes_is_told_and_gone() {
 }
 
 #[tokio::test]
+async fn a_stopped_stream_loses_its_publisher_and_keeps_its_viewers() {
+    let operated = Operated::start().await;
+    let (publisher, _) = operated.join("/whip/stage", Kind::Publish).await;
+    let (mut viewer, _) = operated.join("/whep/stage", Kind::View).await;
+    hears(&publisher, &mut viewer, 0x0100).await;
+    let stage = json!({ "stream": "stage" });
+    let stream = operated.call("stream.get", stage.clone()).await;
+    assert_eq!(stream["source"], "whip");
+    assert_eq!(stream["publisher"]["source"], "whip");
+    operated.call("stream.stop", stage.clone()).await;
+    publisher.closed().await;
+    let stream = operated.call("stream.get", stage).await;
+    assert_eq!(
+        (&stream["live"], &stream["viewers"]),
+        (&json!(false), &json!(1))
+    );
+    assert_eq!(
+        (&stream["source"], &stream["publisher"]),
+        (&Value::Null, &Value::Null)
+    );
+    // The name is free, and the viewer sees who comes next.
+    let (next, _) = operated.join("/whip/stage", Kind::Publish).await;
+    hears(&next, &mut viewer, 0x0200).await;
+    operated.stop().await;
+}
+
+#[tokio::test]
 async fn reports_say_what_is_connected_and_what_flows() {
     let operated = Operated::start().await;
     let (publisher, _) = operated.join("/whip/stage", Kind::Publish).await;

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::counters::{IncomingCounters, OutgoingCounters, TransportCounters};
-use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::packet::codec::Codec;
 use crate::packet::extension::ExtensionMap;
+use crate::producer::ProducerFeed;
 use crate::srtp::{MasterKey, Profile};
+use crate::tap::TapFeed;
 
 /// The ICE credentials of one session (RFC 8445 5.3).
 #[derive(Debug, Clone)]
@@ -202,6 +204,12 @@ pub enum Command {
     Attach(OutgoingTrackId, RenditionId, PayloadMap),
     /// From now on this track shows nothing.
     Detach(OutgoingTrackId),
+    /// Hand this rendition's packets over to a tap as well (sent to its home).
+    AddTap(RenditionId, Box<TapFeed>),
+    /// Take renditions from a producer; this shard is their home.
+    AddProducer(Box<ProducerFeed>),
+    /// The producer is gone, or shall go.
+    RemoveProducer(ProducerId),
     /// Ask the publisher for a keyframe, unless that was just done (sent to the home).
     RequestKeyframe(RenditionId),
     /// Say BYE to every peer and end.

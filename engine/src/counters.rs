@@ -189,6 +189,8 @@ drop_reasons! {
     EventRingFull => "event_ring_full",
     /// More for the control plane than a peer, or strangers together, may send.
     RateLimited => "rate_limited",
+    /// A tap does not keep up, or all together hold too many slots.
+    TapFull => "tap_full",
     /// Another shard does not keep up.
     ShardRingFull => "shard_ring_full",
     /// A packet could not be sealed: no keys any more, or the index space is used up.
@@ -264,10 +266,14 @@ pub struct ShardCounters {
     pub sources: Gauge,
     /// Renditions that come in or are served here.
     pub renditions: Gauge,
+    /// Producers in this process.
+    pub producers: Gauge,
     /// Tracks that peers watch.
     pub outgoing_tracks: Gauge,
     /// Packet slots in use.
     pub slots_in_use: Gauge,
+    /// Of those, slots that taps hold.
+    pub slots_tapped: Gauge,
     /// Turns of the loop.
     pub turns: Gauge,
     /// Video tracks that are withheld from viewers because the shard cannot keep up.
@@ -298,8 +304,10 @@ impl Default for ShardCounters {
             addresses: Gauge::default(),
             sources: Gauge::default(),
             renditions: Gauge::default(),
+            producers: Gauge::default(),
             outgoing_tracks: Gauge::default(),
             slots_in_use: Gauge::default(),
+            slots_tapped: Gauge::default(),
             turns: Gauge::default(),
             viewers_shed: Gauge::default(),
             lag_us: Gauge::default(),

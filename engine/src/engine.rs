@@ -3,14 +3,17 @@
 //! [`Engine`] also keeps the subscription table: which rendition is served on which shards. It
 //! may take locks and wait for room in a ring; the shards know nothing of either.
 
+mod local;
+
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
-use rtrb::{Consumer, Producer, PushError};
+use rtrb::{Consumer, PushError};
 
 use crate::command::{
     Command, IceCredentials, IncomingTrackSpec, OutgoingTrackSpec, PayloadMap, SrtpKeys,
@@ -19,10 +22,11 @@ use crate::command::{
 use crate::counters::ShardCounters;
 use crate::event::Event;
 use crate::forwarding::Forwarding;
-use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
-use crate::limits::MAX_SHARDS;
+use crate::limits::{MAX_SHARDS, MAX_TAPS_PER_SHARD};
+use crate::producer::Entrance;
 use crate::shard::Shard;
 use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
 use crate::subscriptions::{Step, Subscriptions};
@@ -99,6 +103,12 @@ pub enum EngineError {
     /// No such rendition.
     #[error("there is no rendition {0}; its publisher has gone")]
     UnknownRendition(RenditionId),
+    /// No such producer.
+    #[error("there is no producer {0}; it was removed before")]
+    UnknownProducer(ProducerId),
+    /// The rendition's shard has as many taps as it may have.
+    #[error("shard {0} has {MAX_TAPS_PER_SHARD} taps and takes no more; end one first")]
+    TooManyTaps(ShardId),
     /// No such outgoing track.
     #[error("there is no outgoing track {0}; its viewer has gone")]
     UnknownOutgoingTrack(OutgoingTrackId),
@@ -116,9 +126,11 @@ pub struct ShardReport {
 }
 
 struct ShardHandle {
-    commands: Mutex<Producer<Command>>,
-    waker: ShardWaker,
+    commands: Mutex<rtrb::Producer<Command>>,
+    entrance: Entrance,
     counters: Arc<ShardCounters>,
+    /// Of the renditions at home there.
+    taps: Arc<AtomicUsize>,
 }
 
 struct Inner {
@@ -131,6 +143,14 @@ struct Inner {
 /// A running data plane; clones share it.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("shards", &self.0.shards.len())
+            .finish_non_exhaustive()
+    }
+}
 
 /// Ends the wait of the thread that receives events.
 #[derive(Debug, Clone, Default)]
@@ -288,8 +308,9 @@ impl Engine {
                 (
                     ShardHandle {
                         commands,
-                        waker: end.waker,
+                        entrance: end.entrance,
                         counters: end.counters,
+                        taps: Arc::default(),
                     },
                     end.events,
                 )
@@ -336,10 +357,10 @@ impl Engine {
                 return Err(EngineError::ShardStuck(shard));
             }
             command = back;
-            handle.waker.wake();
+            handle.entrance.waker.wake();
             std::thread::sleep(Duration::from_micros(200));
         }
-        handle.waker.wake();
+        handle.entrance.waker.wake();
         Ok(())
     }
 

@@ -26,6 +26,10 @@ id!(
     TransportId(u64)
 );
 id!(
+    /// One source of renditions in this process.
+    ProducerId(u64)
+);
+id!(
     /// One continuous series of packets that comes in and can be subscribed to: a track, or one
     /// simulcast encoding of it.
     RenditionId(u64)

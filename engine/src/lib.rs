@@ -16,13 +16,16 @@ pub mod io;
 pub mod limits;
 pub mod packet;
 pub mod pool;
+pub mod producer;
 mod route;
 pub mod shard;
+pub mod signal;
 pub mod sim;
 pub mod srtp;
 pub mod stun;
 mod subscriptions;
 mod sys;
+pub mod tap;
 pub mod transit;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};

@@ -59,6 +59,38 @@ pub const CATCH_UP_SLICE_US: u64 = 1_000;
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;
 
+/// Packets that may wait for a tap's consumer unless it says otherwise: about two seconds of video
+/// at 5 Mbit/s.
+pub const DEFAULT_TAP_PACKETS: usize = 1024;
+
+/// Packets that may wait for a tap's consumer, whatever it says.
+pub const MAX_TAP_PACKETS: usize = 8192;
+
+/// Slots of a shard's pool that taps may hold all together. Beyond it only those that keep up are
+/// given anything: the ones with no more than a burst waiting.
+pub const POOL_SLOTS_TAPPED: usize = POOL_SLOTS / 8;
+
+/// Taps of one shard: each may hold a burst whatever the others hold, together a quarter of the
+/// pool.
+pub const MAX_TAPS_PER_SHARD: usize = 1024;
+
+/// Packets that a producer may hand over before its shard takes them: a large keyframe with what
+/// follows it in half a second.
+pub const DEFAULT_PRODUCER_PACKETS: usize = 1024;
+
+/// Packets that a producer may hand over before its shard takes them, whatever it says.
+pub const MAX_PRODUCER_PACKETS: usize = 8192;
+
+/// Packets that a shard takes from one producer before it looks at the network again.
+pub const PRODUCED_PER_TURN: usize = 256;
+
+/// Longest payload a producer may send: what an Ethernet frame carries behind the shortest headers.
+/// Above 1400 bytes the headers and tags of a viewer's copy may make it two fragments.
+pub const MAX_PRODUCED_PAYLOAD_BYTES: usize = 1460;
+
+/// Packets of a producer that may wait before it wakes its shard without the end of a frame.
+pub const PRODUCED_BEFORE_WAKE: usize = 16;
+
 /// Messages waiting between two shards: ten milliseconds at a million packets a second.
 pub const SHARD_RING_MESSAGES: usize = 8192;
 
@@ -169,3 +201,4 @@ const _: () = assert!(VIDEO_STORE_PACKETS.is_power_of_two());
 const _: () = assert!(AUDIO_STORE_PACKETS.is_power_of_two());
 const _: () = assert!(MAX_CACHE_PACKETS.is_power_of_two());
 const _: () = assert!(POOL_SLOTS > 8 * VIDEO_STORE_PACKETS);
+const _: () = assert!(MAX_TAPS_PER_SHARD * MAX_BURST_PACKETS <= POOL_SLOTS / 4);

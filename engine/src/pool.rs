@@ -6,6 +6,10 @@
 //! first use of each, up to the pool's capacity, and then reused for ever: in steady state taking
 //! and returning a slot allocates nothing and takes no lock.
 //!
+//! A pool belongs to one shard. Producers on other threads take slots too, by a `PoolHandle`, as
+//! many as their rings hold; taps hold `TappedPacket`s, whose slots the pool counts apart, so that
+//! the shard can bound them.
+//!
 //! Invariant: a slot is written only through its one `PacketMut`, never after it was shared.
 
 use std::cell::UnsafeCell;
@@ -15,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 
 use crate::limits::SLOT_BYTES;
 use crate::packet::extension::Extensions;
@@ -79,6 +84,8 @@ impl Slot {
 #[repr(align(64))]
 struct Shared {
     references: AtomicU32,
+    /// Of the references, those that taps hold.
+    tapped: AtomicU32,
     home: Arc<Home>,
     slot: UnsafeCell<Slot>,
 }
@@ -92,11 +99,43 @@ unsafe impl Send for Free {}
 
 struct Home {
     free: ArrayQueue<Free>,
+    capacity: u32,
     created: AtomicU32,
     closed: AtomicBool,
+    /// Slots that taps hold, however many of them.
+    tapped: CachePadded<AtomicU32>,
 }
 
 impl Home {
+    fn take(self: &Arc<Self>) -> Option<PacketMut> {
+        let shared = match self.free.pop() {
+            Some(free) => free.0,
+            None => self.create()?,
+        };
+        // SAFETY: the slot just left the free list or was just made: nobody else has it.
+        let slot = unsafe { shared.as_ref() };
+        slot.references.store(1, Ordering::Relaxed);
+        Some(PacketMut(shared))
+    }
+
+    fn create(self: &Arc<Self>) -> Option<NonNull<Shared>> {
+        if self.created.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            self.created.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let shared = Box::new(Shared {
+            references: AtomicU32::new(0),
+            tapped: AtomicU32::new(0),
+            home: Arc::clone(self),
+            slot: UnsafeCell::new(Slot {
+                info: PacketInfo::default(),
+                len: 0,
+                bytes: [0; SLOT_BYTES],
+            }),
+        });
+        NonNull::new(Box::into_raw(shared))
+    }
+
     fn put(&self, slot: Free) {
         // The queue holds as many slots as can ever exist, so the push cannot fail; if it did,
         // the slot would merely be freed.
@@ -124,7 +163,6 @@ fn release(slot: Free) {
 /// A bounded set of slots owned by one shard.
 pub struct PacketPool {
     home: Arc<Home>,
-    capacity: u32,
 }
 
 impl PacketPool {
@@ -133,52 +171,52 @@ impl PacketPool {
         let capacity = capacity.clamp(1, u32::MAX as usize / 2);
         let home = Arc::new(Home {
             free: ArrayQueue::new(capacity),
+            capacity: capacity as u32,
             created: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            tapped: CachePadded::default(),
         });
-        let pool = Self {
-            home,
-            capacity: capacity as u32,
-        };
-        let first: Vec<_> = (0..prepared.min(capacity))
-            .map_while(|_| pool.take())
-            .collect();
-        drop(first);
+        let pool = Self { home };
+        pool.prepare(prepared);
         pool
+    }
+
+    /// Makes slots that do not exist yet, so that so many are free or in use.
+    pub(crate) fn prepare(&self, slots: usize) {
+        let first: Vec<_> = (0..slots).map_while(|_| self.take()).collect();
+        drop(first);
     }
 
     /// An empty slot, or `None` when all are in use.
     pub fn take(&self) -> Option<PacketMut> {
-        let shared = match self.home.free.pop() {
-            Some(free) => free.0,
-            None => self.create()?,
-        };
-        // SAFETY: the slot just left the free list or was just made: nobody else has it.
-        let slot = unsafe { shared.as_ref() };
-        slot.references.store(1, Ordering::Relaxed);
-        Some(PacketMut(shared))
+        self.home.take()
     }
 
-    fn create(&self) -> Option<NonNull<Shared>> {
-        if self.home.created.fetch_add(1, Ordering::Relaxed) >= self.capacity {
-            self.home.created.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let shared = Box::new(Shared {
-            references: AtomicU32::new(0),
-            home: Arc::clone(&self.home),
-            slot: UnsafeCell::new(Slot {
-                info: PacketInfo::default(),
-                len: 0,
-                bytes: [0; SLOT_BYTES],
-            }),
-        });
-        NonNull::new(Box::into_raw(shared))
+    /// What other threads take slots by.
+    pub(crate) fn handle(&self) -> PoolHandle {
+        PoolHandle(Arc::clone(&self.home))
+    }
+
+    /// Slots that taps hold now.
+    pub(crate) fn tapped(&self) -> usize {
+        self.home.tapped.load(Ordering::Relaxed) as usize
     }
 
     /// Slots in use now; exact only while no other thread takes or drops one.
     pub fn in_use(&self) -> usize {
         (self.home.created.load(Ordering::Relaxed) as usize).saturating_sub(self.home.free.len())
+    }
+}
+
+/// Takes slots of a shard's pool from another thread. After the end of the pool what was taken is
+/// freed with its last owner.
+#[derive(Clone)]
+pub(crate) struct PoolHandle(Arc<Home>);
+
+impl PoolHandle {
+    /// An empty slot, or `None` when all are in use.
+    pub(crate) fn take(&self) -> Option<PacketMut> {
+        self.0.take()
     }
 }
 
@@ -239,6 +277,38 @@ impl Packet {
     fn shared(&self) -> &Shared {
         // SAFETY: the slot lives at least until the last `Packet` is dropped.
         unsafe { self.0.as_ref() }
+    }
+}
+
+impl Packet {
+    /// Another owner, on behalf of a tap.
+    pub(crate) fn tap(&self) -> TappedPacket {
+        let shared = self.shared();
+        // Relaxed: the counts bound memory and order nothing.
+        if shared.tapped.fetch_add(1, Ordering::Relaxed) == 0 {
+            shared.home.tapped.fetch_add(1, Ordering::Relaxed);
+        }
+        TappedPacket(self.clone())
+    }
+}
+
+/// One of the owners of a packet, a tap: its pool knows.
+#[derive(Debug)]
+pub(crate) struct TappedPacket(Packet);
+
+impl Deref for TappedPacket {
+    type Target = Packet;
+    fn deref(&self) -> &Packet {
+        &self.0
+    }
+}
+
+impl Drop for TappedPacket {
+    fn drop(&mut self) {
+        let shared = self.0.shared();
+        if shared.tapped.fetch_sub(1, Ordering::Relaxed) == 1 {
+            shared.home.tapped.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -320,6 +390,43 @@ mod tests {
         drop(pool);
         assert_eq!(kept.bytes(), [9; 4]);
         drop(kept);
+    }
+
+    #[test]
+    fn a_slot_that_taps_hold_counts_once_until_the_last_of_them_is_done() {
+        let pool = PacketPool::new(4, 0);
+        let (first, second) = (packet(&pool, 1), packet(&pool, 2));
+        let taps = [first.tap(), first.tap(), second.tap()];
+        drop(first);
+        assert_eq!((pool.tapped(), pool.in_use()), (2, 2));
+        let [one, two, three] = taps;
+        assert_eq!(two.bytes(), [1; 4]);
+        drop(one);
+        assert_eq!(pool.tapped(), 2);
+        drop(two);
+        assert_eq!((pool.tapped(), pool.in_use()), (1, 1));
+        drop(three);
+        assert_eq!((pool.tapped(), pool.in_use()), (0, 1));
+        drop(second);
+    }
+
+    #[test]
+    fn other_threads_take_slots_up_to_the_same_bound_and_may_outlive_the_pool() {
+        let pool = PacketPool::new(3, 0);
+        let kept = pool.take();
+        let handle = pool.handle();
+        let taken = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| [handle.take(), handle.take(), handle.take()]);
+            taking.join().expect("it does not panic")
+        });
+        assert!(taken[1].is_some() && taken[2].is_none());
+        assert!(pool.take().is_none());
+        drop(kept);
+        let again = handle.take();
+        assert!(again.is_some());
+        drop(pool);
+        drop((taken, again));
+        assert!(handle.take().is_none(), "nothing is made any more");
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use crate::command::{Command, IncomingTrackSpec, PayloadMap, RenditionSpec};
 use crate::engine::EngineError;
-use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::packet::codec::MediaKind;
+use crate::producer::{ProducedTrackSpec, is_video};
 
 /// A command and the shard it is for.
 pub(crate) type Step = (ShardId, Command);
@@ -14,6 +15,7 @@ pub(crate) type Step = (ShardId, Command);
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     transports: HashMap<TransportId, TransportEntry>,
+    producers: HashMap<ProducerId, ProducerEntry>,
     renditions: HashMap<RenditionId, RenditionEntry>,
     outgoing: HashMap<OutgoingTrackId, OutgoingEntry>,
 }
@@ -23,6 +25,12 @@ struct TransportEntry {
     shard: ShardId,
     incoming: HashMap<IncomingTrackId, Vec<RenditionId>>,
     outgoing: Vec<OutgoingTrackId>,
+}
+
+#[derive(Debug)]
+struct ProducerEntry {
+    shard: ShardId,
+    renditions: Vec<RenditionId>,
 }
 
 #[derive(Debug)]
@@ -58,11 +66,48 @@ impl Subscriptions {
     }
 
     pub(crate) fn home_of(&self, id: RenditionId) -> Result<ShardId, EngineError> {
-        let entry = self
-            .renditions
-            .get(&id)
-            .ok_or(EngineError::UnknownRendition(id))?;
-        Ok(entry.spec.home)
+        Ok(self.rendition(id)?.home)
+    }
+
+    pub(crate) fn rendition(&self, id: RenditionId) -> Result<&RenditionSpec, EngineError> {
+        let entry = self.renditions.get(&id);
+        let entry = entry.ok_or(EngineError::UnknownRendition(id))?;
+        Ok(&entry.spec)
+    }
+
+    pub(crate) fn add_producer(
+        &mut self,
+        id: ProducerId,
+        shard: ShardId,
+        tracks: &[ProducedTrackSpec],
+    ) {
+        for track in tracks {
+            let spec = RenditionSpec {
+                id: track.rendition,
+                home: shard,
+                video: is_video(&track.codecs),
+                codecs: track.codecs.clone(),
+            };
+            let viewers = HashMap::new();
+            self.renditions
+                .insert(track.rendition, RenditionEntry { spec, viewers });
+        }
+        let renditions = tracks.iter().map(|track| track.rendition).collect();
+        self.producers
+            .insert(id, ProducerEntry { shard, renditions });
+    }
+
+    /// Removes a producer. The home shard clears up after it by itself; the steps before that are
+    /// for the other shards.
+    pub(crate) fn remove_producer(&mut self, id: ProducerId) -> Result<Vec<Step>, EngineError> {
+        let entry = self.producers.remove(&id);
+        let entry = entry.ok_or(EngineError::UnknownProducer(id))?;
+        let renditions = entry.renditions.into_iter();
+        let mut steps: Vec<Step> = renditions
+            .flat_map(|rendition| self.remove_rendition(rendition))
+            .collect();
+        steps.push((entry.shard, Command::RemoveProducer(id)));
+        Ok(steps)
     }
 
     /// Removes a transport. The home shard clears up after it by itself; the steps before that

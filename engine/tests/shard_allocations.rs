@@ -1,4 +1,5 @@
-//! In steady state forwarding allocates nothing, on the publisher's shard and on another one.
+//! In steady state forwarding allocates nothing, on the publisher's shard and on another one, nor do
+//! taps and producers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -11,16 +12,19 @@ use std::sync::Arc;
 
 use common::media::{Stream, opus, vp8};
 use common::peer::{Secret, binding_request};
+use common::tapping::tap;
 use common::viewing::{Watched, audio_payloads, viewer_extensions};
 use common::{LONG_CONSENT_US, World};
 use fanmill_engine::command::{
     IceCredentials, OutgoingPayload, OutgoingTrackSpec, SrtpKeys, TransportSpec,
 };
 use fanmill_engine::counters::TransportCounters;
-use fanmill_engine::ids::{ShardId, TransportId};
+use fanmill_engine::ids::{OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use fanmill_engine::io::{Datagram, Io, IoError, MAX_STRETCH_BYTES, Rx, Tx};
+use fanmill_engine::producer::{ProducedPacket, ProducedTrackSpec, ProducerSpec};
 use fanmill_engine::shard::Shard;
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
+use fanmill_engine::tap::Tap;
 use fanmill_engine::{Engine, Events, Forwarding};
 
 thread_local! {
@@ -159,6 +163,8 @@ struct Bench {
     number: u16,
     video_index: u64,
     audio_index: u64,
+    taps: Vec<Tap>,
+    tapped: u64,
 }
 
 fn secret(id: u64) -> (Secret, Secret) {
@@ -203,6 +209,8 @@ impl Bench {
             number: 0,
             video_index: 100,
             audio_index: 100,
+            taps: Vec::new(),
+            tapped: 0,
         };
         bench.connect(0, 0);
         for (stream, track) in [(&bench.video, 1), (&bench.audio, 2)] {
@@ -339,6 +347,11 @@ impl Bench {
         for _ in 0..bursts {
             self.clock.set(self.clock.get() + apart_us);
             self.deliver(0, 10);
+            for tap in &mut self.taps {
+                while tap.pop().is_some() {
+                    self.tapped += 1;
+                }
+            }
         }
         ALLOCATIONS.get() - before
     }
@@ -369,9 +382,104 @@ fn forwarding_allocates_nothing_per_packet_on_either_shard() {
 }
 
 #[test]
+fn handing_packets_to_taps_allocates_nothing() {
+    const TAPS: u64 = 20;
+    let mut bench = Bench::new();
+    for rendition in [bench.video.rendition, bench.audio.rendition] {
+        for _ in 0..TAPS {
+            bench.taps.push(tap(&bench.engine, rendition));
+        }
+    }
+    // And one that takes nothing, so that it loses.
+    let hanging = tap(&bench.engine, bench.video.rendition);
+    bench.prepare(600);
+    bench.forward(300, 10_000);
+    bench.forward(300, 1);
+    bench.prepare(500);
+    bench.clock.set(bench.clock.get() + 10_000);
+    bench.turn(2);
+    let (tapped, lost) = (bench.tapped, hanging.lost());
+    assert_eq!(bench.forward(500, 1), 0);
+    assert_eq!(bench.tapped - tapped, 500 * 10 * TAPS);
+    assert_eq!(hanging.lost() - lost, 500 * 9);
+}
+
+#[test]
+fn what_a_producer_sends_allocates_nothing_on_its_thread_or_the_shard() {
+    let mut bench = Bench::new();
+    let mut names = World::new(1, 0);
+    names.name();
+    let stream = Stream::new(&mut names, "v", true);
+    let track = ProducedTrackSpec {
+        rendition: RenditionId(1_000_000),
+        codecs: vec![vp8()],
+        counters: stream.counters.clone(),
+    };
+    let spec = ProducerSpec::new(ProducerId(1), vec![track]);
+    let mut producer = bench.engine.add_producer(ShardId(0), spec).unwrap();
+    for (viewer, shard) in [(1, 1), (2, 0)] {
+        assert_eq!(viewer % 2, shard);
+        let watched = Watched::new(&mut names);
+        let spec = OutgoingTrackSpec {
+            id: OutgoingTrackId(2_000_000 + viewer),
+            ssrc: watched.ssrc ^ 0x0f00_0000,
+            rtx_ssrc: watched.rtx_ssrc ^ 0x0f00_0000,
+            ..watched.spec("2")
+        };
+        let (id, transport) = (spec.id, TransportId(viewer));
+        bench.engine.add_outgoing_track(transport, spec).unwrap();
+        let payload = OutgoingPayload {
+            payload_type: 45,
+            rtx_payload_type: Some(46),
+            nack: true,
+        };
+        let rendition = RenditionId(1_000_000);
+        bench
+            .engine
+            .attach(id, rendition, vec![Some(payload)])
+            .unwrap();
+    }
+    bench.turn(4);
+    let payload = [0x10; 900];
+    let mut number = 0u32;
+    let mut frames = |bench: &mut Bench, count: usize, apart_us: u64| {
+        let before = ALLOCATIONS.get();
+        for _ in 0..count {
+            bench.clock.set(bench.clock.get() + apart_us);
+            for place in 0..9 {
+                number += 1;
+                // A keyframe once in a while (RFC 7741 4.2, RFC 6386 9.1).
+                let mut payload = payload;
+                payload[1] = u8::from(number % 270 != 1);
+                let packet = ProducedPacket {
+                    ssrc: 7,
+                    payload_type: 96,
+                    sequence_number: number as u16,
+                    timestamp: number / 9 * 3_000,
+                    marker: place == 8,
+                    payload: &payload,
+                };
+                producer.send(0, &packet).unwrap();
+            }
+            bench.turn(2);
+        }
+        ALLOCATIONS.get() - before
+    };
+    frames(&mut bench, 300, 10_000);
+    frames(&mut bench, 300, 1);
+    bench.clock.set(bench.clock.get() + 10_000);
+    bench.turn(2);
+    let trains = bench.sent.borrow().trains;
+    assert_eq!(frames(&mut bench, 500, 1), 0);
+    assert_eq!(bench.sent.borrow().trains - trains, 500 * 2);
+}
+
+#[test]
 fn periodic_work_allocates_the_same_however_many_packets_pass() {
     let mut bench = Bench::new();
-    bench.prepare(300);
+    // Until all slots are there that any of it takes.
+    bench.prepare(600);
+    bench.forward(300, 1);
     bench.forward(300, 10_000);
     // A second each, with a hundred packets and with ten times as many.
     bench.prepare(1_200);
@@ -379,5 +487,5 @@ fn periodic_work_allocates_the_same_however_many_packets_pass() {
     let many = bench.forward(1_000, 1_000);
     assert!(many <= few + few / 10, "{few}, then {many}");
     let bytes = bench.sent.borrow().bytes;
-    assert!(bytes > 1_400 * 9 * 898 * VIEWERS);
+    assert!(bytes > 1_700 * 9 * 898 * VIEWERS);
 }

@@ -83,6 +83,18 @@ fn add_stream_methods(methods: &mut Methods, broadcast: &Broadcast) {
     );
     let of = broadcast.clone();
     methods.add(
+        "stream.stop",
+        "Ends whoever publishes a stream, a peer or a source in the server; viewers stay.",
+        move |_: Caller, StreamName { stream }: StreamName| {
+            let of = of.clone();
+            async move {
+                of.stop(&stream).map_err(refused)?;
+                Ok(json!({ "stream": stream }))
+            }
+        },
+    );
+    let of = broadcast.clone();
+    methods.add(
         "stream.attach",
         "Shows the viewer on a transport another stream, live; it need not do anything.",
         move |_: Caller, Attachment { transport, stream }: Attachment| {
@@ -260,7 +272,9 @@ fn shard_counts(broadcast: &Broadcast, shard: ShardId) -> Value {
         "padding_bytes": counters.padding_bytes.get(),
         "checks_answered": counters.checks_answered.get(),
         "transports": counters.transports.get(),
+        "producers": counters.producers.get(),
         "slots_in_use": counters.slots_in_use.get(),
+        "slots_tapped": counters.slots_tapped.get(),
         "turns": counters.turns.get(),
         "lag_us": counters.lag_us.get(),
         "viewers_shed": counters.viewers_shed.get(),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::broadcast::publisher::{Publisher, PublisherDetails};
 use crate::broadcast::{Session, Stream};
-use crate::model::{IncomingTrack, TransportInfo};
+use crate::model::IncomingTrack;
 
 /// A stream in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +15,9 @@ pub struct StreamInfo {
     pub name: String,
     /// Somebody publishes it.
     pub live: bool,
+    /// What publishes it: `whip`, or what this process makes it by (`player`); `null` when nobody
+    /// does.
+    pub source: Option<&'static str>,
     /// How many watch it.
     pub viewers: usize,
     /// Seconds since its publisher came; 0 when there is none.
@@ -74,8 +78,8 @@ pub struct StreamDetails {
     /// What a list says of it.
     #[serde(flatten)]
     pub stream: StreamInfo,
-    /// Its publisher's connection.
-    pub publisher: Option<TransportInfo>,
+    /// Its publisher, with its connection if it has one.
+    pub publisher: Option<PublisherDetails>,
     /// Its viewers, at most [`MAX_VIEWERS_LISTED`].
     pub viewer_list: Vec<ViewerInfo>,
 }
@@ -100,10 +104,11 @@ pub struct ViewerInfo {
 
 pub(super) fn stream(name: &str, stream: &Stream) -> StreamInfo {
     let publisher = stream.publisher.as_ref();
-    let tracks = publisher.map(|session| session.transport.incoming().tracks());
+    let tracks = publisher.map(|publisher| publisher.incoming().tracks());
     StreamInfo {
         name: name.to_owned(),
         live: publisher.is_some(),
+        source: publisher.map(Publisher::source),
         viewers: stream.viewers.len(),
         uptime_s: stream.since.map_or(0, |since| since.elapsed().as_secs()),
         tracks: tracks
@@ -117,10 +122,7 @@ pub(super) fn stream(name: &str, stream: &Stream) -> StreamInfo {
 pub(super) fn details(name: &str, entry: &Stream) -> StreamDetails {
     StreamDetails {
         stream: stream(name, entry),
-        publisher: entry
-            .publisher
-            .as_ref()
-            .map(|session| session.transport.info()),
+        publisher: entry.publisher.as_ref().map(Publisher::details),
         viewer_list: entry
             .viewers
             .values()

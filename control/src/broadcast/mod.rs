@@ -4,7 +4,10 @@
 //! the one rule the model does not know: a stream has a name, at most one publisher, and any
 //! number of viewers, who may come before it and stay when it goes. It never sees HTTP.
 
+mod follow;
 mod info;
+mod produce;
+mod publisher;
 mod session;
 
 use std::collections::HashMap;
@@ -19,10 +22,15 @@ use crate::model::{
 };
 use crate::sdp::Offer;
 
+pub use follow::{Follower, Live};
 pub use info::{
     EncodingInfo, MAX_VIEWERS_LISTED, StreamDetails, StreamInfo, TrackInfo, ViewerInfo,
 };
+pub use publisher::{PublisherDetails, StandsOn};
 pub use session::{IceRestart, Session};
+
+use follow::Followed;
+use publisher::Publisher;
 
 /// Longest stream name in bytes: it stands in URLs and file names.
 pub const MAX_STREAM_NAME_BYTES: usize = 128;
@@ -67,6 +75,9 @@ pub enum BroadcastError {
     /// The stream has no publisher now.
     #[error("stream {0} has no publisher now")]
     NotLive(String),
+    /// What was to be published is over already.
+    #[error("what was to be published has ended already")]
+    SourceEnded,
     /// The tracks do not fit.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -85,7 +96,7 @@ pub struct Created {
 
 #[derive(Default)]
 struct Stream {
-    publisher: Option<Arc<Session>>,
+    publisher: Option<Publisher>,
     since: Option<Instant>,
     /// Sessions that are shown this stream.
     viewers: HashMap<String, Arc<Session>>,
@@ -96,6 +107,7 @@ struct Tables {
     streams: HashMap<String, Stream>,
     sessions: HashMap<String, Arc<Session>>,
     by_transport: HashMap<TransportId, Arc<Session>>,
+    followed: Followed,
 }
 
 struct Shared {
@@ -135,23 +147,13 @@ impl Broadcast {
         check_name(stream)?;
         let mut tables = self.tables();
         tables.check_room(stream, self.0.limits)?;
-        let present = tables.streams.get(stream);
-        let present = present.and_then(|stream| stream.publisher.clone());
-        if present.as_ref().is_some_and(|session| !session.is_dead()) {
-            return Err(BroadcastError::Occupied(stream.to_owned()));
-        }
+        let dead = tables.check_free(stream)?;
         let (transport, answer) = self.0.endpoint.publish(offer)?;
-        if let Some(dead) = present {
-            tables.leave(&dead);
-            dead.transport.close_for(CloseReason::Replaced);
+        if let Some(dead) = dead {
+            tables.replace(stream, &dead);
         }
         let session = tables.enter(TransportKind::Publish, stream, transport);
-        let entry = tables.streams.entry(stream.to_owned()).or_default();
-        entry.publisher = Some(Arc::clone(&session));
-        entry.since = Some(Instant::now());
-        for viewer in entry.viewers.values() {
-            show(viewer, Some(&session));
-        }
+        tables.put_on_air(stream, Publisher::from(&session));
         drop(tables);
         tracing::info!(stream, transport = session.transport.id().0, "published");
         self.watch_over(&session);
@@ -247,7 +249,7 @@ impl Broadcast {
         let publisher = entry.publisher.as_ref();
         let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(stream.to_owned()))?;
         let outgoing = viewer.transport.outgoing();
-        if let Err(error) = outgoing.attach_to(publisher.transport.incoming()) {
+        if let Err(error) = outgoing.attach_to(publisher.incoming()) {
             // Some of its tracks may have changed over.
             let before = viewer.shown().clone();
             let before = before.and_then(|name| tables.streams.get(&name));
@@ -366,17 +368,57 @@ impl Tables {
         match session.kind {
             TransportKind::View => self.move_viewer(session, None),
             TransportKind::Publish => {
-                if let Some(entry) = self.streams.get_mut(&session.stream) {
-                    let current = entry.publisher.as_ref();
-                    if current.is_some_and(|publisher| publisher.id == session.id) {
-                        entry.publisher = None;
-                        entry.since = None;
-                        entry.viewers.values().for_each(|viewer| show(viewer, None));
-                    }
-                }
-                self.drop_if_unused(&session.stream);
+                self.take_off_air(&session.stream, &Publisher::from(session));
             }
         }
+    }
+
+    /// The publisher that may be replaced, if there is one at all.
+    ///
+    /// # Errors
+    /// [`BroadcastError::Occupied`] by one that is alive.
+    fn check_free(&self, stream: &str) -> Result<Option<Publisher>, BroadcastError> {
+        let present = self.streams.get(stream);
+        match present.and_then(|stream| stream.publisher.clone()) {
+            Some(publisher) if !publisher.is_dead() => {
+                Err(BroadcastError::Occupied(stream.to_owned()))
+            }
+            dead => Ok(dead),
+        }
+    }
+
+    /// Ends a publisher to make room for another.
+    fn replace(&mut self, stream: &str, dead: &Publisher) {
+        match dead.session() {
+            Some(session) => self.leave(session),
+            None => self.take_off_air(stream, dead),
+        }
+        dead.close_for(CloseReason::Replaced);
+    }
+
+    /// Shows a publisher to all who watch or follow the stream.
+    fn put_on_air(&mut self, stream: &str, publisher: Publisher) {
+        self.followed.tell(stream, Some(&publisher));
+        let entry = self.streams.entry(stream.to_owned()).or_default();
+        for viewer in entry.viewers.values() {
+            show(viewer, Some(&publisher));
+        }
+        entry.publisher = Some(publisher);
+        entry.since = Some(Instant::now());
+    }
+
+    /// Shows nothing in the place of a publisher, unless another one is there already.
+    fn take_off_air(&mut self, stream: &str, publisher: &Publisher) {
+        if let Some(entry) = self.streams.get_mut(stream) {
+            let current = entry.publisher.as_ref();
+            if current.is_some_and(|current| current.id() == publisher.id()) {
+                entry.publisher = None;
+                entry.since = None;
+                entry.viewers.values().for_each(|viewer| show(viewer, None));
+                self.followed.tell(stream, None);
+            }
+        }
+        self.drop_if_unused(stream);
     }
 
     fn drop_if_unused(&mut self, name: &str) {
@@ -388,10 +430,10 @@ impl Tables {
 }
 
 /// Shows a viewer what a publisher shares, or nothing.
-fn show(viewer: &Session, publisher: Option<&Arc<Session>>) {
+fn show(viewer: &Session, publisher: Option<&Publisher>) {
     let outgoing = viewer.transport.outgoing();
     let done = match publisher {
-        Some(publisher) => outgoing.attach_to(publisher.transport.incoming()),
+        Some(publisher) => outgoing.attach_to(publisher.incoming()),
         None => outgoing.detach().map_err(AttachError::from),
     };
     let transport = viewer.transport.id().0;

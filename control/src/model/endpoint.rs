@@ -61,7 +61,7 @@ impl Endpoint {
         let shard = server.place()?;
         let local = self.local_parameters(shard);
         let answer = answer_publisher(offer, &local)?;
-        let incoming = IncomingStream::new(&answer.negotiated, server.names());
+        let incoming = IncomingStream::new(&answer.negotiated, server.names(), server.engine());
         let parts = self.parts(
             TransportKind::Publish,
             shard,

@@ -1,5 +1,5 @@
-//! What a peer shares: an [`IncomingStream`] with its tracks, each with one encoding or, with
-//! simulcast, several.
+//! What a peer shares, or a producer in this process makes: an [`IncomingStream`] with its tracks,
+//! each with one encoding or, with simulcast, several.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,18 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fanmill_engine::command::{EncodingSpec, Feedback, IncomingCodec, IncomingTrackSpec};
 use fanmill_engine::counters::IncomingCounters;
 use fanmill_engine::ids::{IncomingTrackId, RenditionId};
+use fanmill_engine::producer::ProducedTrackSpec;
+use fanmill_engine::tap::{Tap, TapSpec};
+use fanmill_engine::{Engine, EngineError};
 
 use crate::model::media_server::Names;
 use crate::model::transport::extension_map;
 use crate::sdp::{Codec, CodecParameters, MediaKind, Negotiated, NegotiatedMedia, RtcpFeedback};
 
-/// All that one peer shares.
+/// All that one peer shares, or one producer makes.
 #[derive(Debug, Clone)]
 pub struct IncomingStream {
     tracks: Vec<Arc<IncomingTrack>>,
 }
 
-/// A media section that a peer shares.
+/// A media section that a peer shares, or a track that a producer makes.
 #[derive(Debug)]
 pub struct IncomingTrack {
     id: IncomingTrackId,
@@ -31,6 +34,7 @@ pub struct IncomingTrack {
 /// One encoding of a track: a continuous series of packets.
 #[derive(Debug)]
 pub struct Encoding {
+    engine: Engine,
     rendition: RenditionId,
     rid: Option<String>,
     counters: Arc<IncomingCounters>,
@@ -39,12 +43,26 @@ pub struct Encoding {
 
 impl IncomingStream {
     /// The tracks that a publisher's offer came to.
-    pub(crate) fn new(negotiated: &Negotiated, names: &Names) -> Self {
+    pub(crate) fn new(negotiated: &Negotiated, names: &Names, engine: &Engine) -> Self {
         let active = negotiated.media.iter().filter(|media| media.is_active());
+        let track = |media| Arc::new(IncomingTrack::new(media, names, engine));
         Self {
-            tracks: active
-                .map(|media| Arc::new(IncomingTrack::new(media, names)))
-                .collect(),
+            tracks: active.map(track).collect(),
+        }
+    }
+
+    /// The tracks of a producer, one for each codec.
+    pub(crate) fn produced(
+        codecs: impl IntoIterator<Item = CodecParameters>,
+        names: &Names,
+        engine: &Engine,
+    ) -> Self {
+        let track = |(position, codec)| {
+            let mid = usize::to_string(&position);
+            Arc::new(IncomingTrack::produced(codec, mid, names, engine))
+        };
+        Self {
+            tracks: codecs.into_iter().enumerate().map(track).collect(),
         }
     }
 
@@ -68,13 +86,8 @@ impl IncomingStream {
 }
 
 impl IncomingTrack {
-    fn new(media: &NegotiatedMedia, names: &Names) -> Self {
-        let encoding = |rid| Encoding {
-            rendition: RenditionId(names.next()),
-            rid,
-            counters: Arc::default(),
-            active: AtomicBool::new(false),
-        };
+    fn new(media: &NegotiatedMedia, names: &Names, engine: &Engine) -> Self {
+        let encoding = |rid| Encoding::new(rid, names, engine);
         let encodings = if !media.rids.is_empty() {
             media
                 .rids
@@ -96,7 +109,30 @@ impl IncomingTrack {
         }
     }
 
-    /// How the engine shall know it.
+    fn produced(codec: CodecParameters, mid: String, names: &Names, engine: &Engine) -> Self {
+        Self {
+            id: IncomingTrackId(names.next()),
+            kind: match engine_codec(codec.codec).kind() {
+                fanmill_engine::packet::codec::MediaKind::Audio => MediaKind::Audio,
+                fanmill_engine::packet::codec::MediaKind::Video => MediaKind::Video,
+            },
+            mid,
+            codecs: vec![codec],
+            encodings: vec![Encoding::new(None, names, engine)],
+        }
+    }
+
+    /// How the engine shall know it if a producer makes it.
+    pub(crate) fn produced_spec(&self) -> ProducedTrackSpec {
+        let encoding = &self.encodings[0];
+        ProducedTrackSpec {
+            rendition: encoding.rendition,
+            codecs: self.codecs.iter().filter_map(incoming_codec).collect(),
+            counters: Arc::clone(&encoding.counters),
+        }
+    }
+
+    /// How the engine shall know it if a peer shares it.
     pub(crate) fn spec(&self, media: &NegotiatedMedia, max_bitrate_bps: u64) -> IncomingTrackSpec {
         let encodings = self
             .encodings
@@ -133,7 +169,7 @@ impl IncomingTrack {
         self.kind
     }
 
-    /// Its identification in the publisher's session (RFC 9143).
+    /// Its identification in the publisher's session (RFC 9143); of a producer's, its position.
     pub fn mid(&self) -> &str {
         &self.mid
     }
@@ -170,6 +206,25 @@ impl IncomingTrack {
 }
 
 impl Encoding {
+    fn new(rid: Option<String>, names: &Names, engine: &Engine) -> Self {
+        Self {
+            engine: engine.clone(),
+            rendition: RenditionId(names.next()),
+            rid,
+            counters: Arc::default(),
+            active: AtomicBool::new(false),
+        }
+    }
+
+    /// Taps it: every packet, as it comes in, for a consumer in this process. The tap ends with the
+    /// stream; with `spec.from_cache` it begins at the latest keyframe.
+    ///
+    /// # Errors
+    /// When the stream has ended, or its shard has too many taps.
+    pub fn create_tap(&self, spec: TapSpec) -> Result<Tap, EngineError> {
+        self.engine.add_tap(self.rendition, spec)
+    }
+
     /// Its rendition in the engine.
     pub fn rendition(&self) -> RenditionId {
         self.rendition

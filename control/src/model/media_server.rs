@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use fanmill_engine::event::Event;
-use fanmill_engine::ids::{RenditionId, ShardId, TransportId};
+use fanmill_engine::ids::{ProducerId, RenditionId, ShardId, TransportId};
 use fanmill_engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};
 
 use crate::dtls::{Backend, Certificate, DtlsCrate, DtlsError, Handshake, Limits, Started};
 use crate::model::endpoint::{Endpoint, OfferError};
-use crate::model::incoming::IncomingTrack;
+use crate::model::incoming::{IncomingStream, IncomingTrack};
+use crate::model::produced::ProducedStream;
 use crate::model::slow_stun;
 use crate::model::transport::{CloseReason, Parts, Transport};
 use crate::sdp::IceCredentials;
@@ -72,7 +73,7 @@ impl Names {
 /// What placing a transport needs to know of a shard.
 #[derive(Debug, Default)]
 struct ShardState {
-    /// Transports on it.
+    /// Transports and producers on it.
     load: AtomicUsize,
     /// It ended without being told to.
     failed: AtomicBool,
@@ -86,6 +87,7 @@ struct Shared {
     cname: String,
     transports: Mutex<HashMap<TransportId, Transport>>,
     renditions: Mutex<HashMap<RenditionId, Arc<IncomingTrack>>>,
+    produced: Mutex<HashMap<ProducerId, ProducedStream>>,
     shards: Vec<ShardState>,
     ending: AtomicBool,
 }
@@ -117,6 +119,7 @@ impl MediaServer {
             cname: format!("fanmill-{:016x}", random_u64()),
             transports: Mutex::default(),
             renditions: Mutex::default(),
+            produced: Mutex::default(),
             shards,
             ending: AtomicBool::new(false),
         }));
@@ -179,6 +182,9 @@ impl MediaServer {
     pub async fn terminate(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         self.0.ending.store(true, Ordering::Relaxed);
+        for stream in self.produced_streams() {
+            stream.close_for(CloseReason::Shutdown);
+        }
         let farewell = async {
             // Again, for those that were being made when new ones began to be refused.
             loop {
@@ -249,19 +255,73 @@ impl MediaServer {
         }
     }
 
-    /// The shard with the fewest transports.
+    /// Whether nothing new is taken any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.0.ending.load(Ordering::Relaxed)
+    }
+
+    /// A shard for another transport.
     pub(crate) fn place(&self) -> Result<ShardId, OfferError> {
-        if self.0.ending.load(Ordering::Relaxed) {
+        if self.is_ending() {
             return Err(OfferError::Shutdown);
         }
         if lock(&self.0.transports).len() >= self.0.config.max_transports {
             return Err(OfferError::Full(self.0.config.max_transports));
         }
+        self.least_loaded().ok_or(OfferError::NoShard)
+    }
+
+    /// The shard with the fewest transports and producers; `None` when all have failed.
+    pub(crate) fn least_loaded(&self) -> Option<ShardId> {
         let serving = self.0.shards.iter().enumerate();
         let serving = serving.filter(|(_, shard)| !shard.failed.load(Ordering::Relaxed));
         let least = serving.min_by_key(|(_, shard)| shard.load.load(Ordering::Relaxed));
-        let (shard, _) = least.ok_or(OfferError::NoShard)?;
-        Ok(ShardId(shard as u16))
+        least.map(|(shard, _)| ShardId(shard as u16))
+    }
+
+    /// All streams that are produced in this process, oldest first.
+    pub fn produced_streams(&self) -> Vec<ProducedStream> {
+        let mut all: Vec<_> = lock(&self.0.produced).values().cloned().collect();
+        all.sort_by_key(ProducedStream::id);
+        all
+    }
+
+    /// Enters a produced stream in the tables.
+    pub(crate) fn enter_produced(&self, stream: &ProducedStream) {
+        self.load_of(stream.shard()).fetch_add(1, Ordering::Relaxed);
+        self.enter_renditions(stream.incoming());
+        lock(&self.0.produced).insert(stream.id(), stream.clone());
+    }
+
+    /// Frees what a produced stream held.
+    pub(crate) fn forget_produced(&self, stream: &ProducedStream) {
+        if lock(&self.0.produced).remove(&stream.id()).is_none() {
+            return;
+        }
+        self.load_of(stream.shard()).fetch_sub(1, Ordering::Relaxed);
+        self.forget_renditions(stream.incoming());
+        if let Err(error) = self.0.engine.remove_producer(stream.id()) {
+            let id = stream.id().0;
+            tracing::warn!(id, %error, "cannot remove a produced stream from its shard");
+        }
+    }
+
+    fn enter_renditions(&self, incoming: &IncomingStream) {
+        let mut renditions = lock(&self.0.renditions);
+        for track in incoming.tracks() {
+            for encoding in track.encodings() {
+                renditions.insert(encoding.rendition(), Arc::clone(track));
+            }
+        }
+    }
+
+    fn forget_renditions(&self, incoming: &IncomingStream) {
+        let mut renditions = lock(&self.0.renditions);
+        for track in incoming.tracks() {
+            for encoding in track.encodings() {
+                renditions.remove(&encoding.rendition());
+            }
+        }
     }
 
     /// Brings a transport to life: on its shard with its tracks, in the tables, and with a task.
@@ -279,15 +339,9 @@ impl MediaServer {
             return Err(error.into());
         }
         let (transport, started) = Transport::new(self.clone(), parts);
-        self.load_of(&transport).fetch_add(1, Ordering::Relaxed);
-        {
-            let mut renditions = lock(&self.0.renditions);
-            for track in transport.incoming().tracks() {
-                for encoding in track.encodings() {
-                    renditions.insert(encoding.rendition(), Arc::clone(track));
-                }
-            }
-        }
+        self.load_of(transport.0.shard)
+            .fetch_add(1, Ordering::Relaxed);
+        self.enter_renditions(transport.incoming());
         lock(&self.0.transports).insert(transport.id(), transport.clone());
         tokio::spawn(transport.clone().run(started));
         Ok(transport)
@@ -298,22 +352,16 @@ impl MediaServer {
         let Some(transport) = lock(&self.0.transports).remove(&id) else {
             return;
         };
-        self.load_of(&transport).fetch_sub(1, Ordering::Relaxed);
-        {
-            let mut renditions = lock(&self.0.renditions);
-            for track in transport.incoming().tracks() {
-                for encoding in track.encodings() {
-                    renditions.remove(&encoding.rendition());
-                }
-            }
-        }
+        self.load_of(transport.0.shard)
+            .fetch_sub(1, Ordering::Relaxed);
+        self.forget_renditions(transport.incoming());
         if let Err(error) = self.0.engine.remove_transport(id) {
             tracing::warn!(transport = id.0, %error, "cannot remove a transport from its shard");
         }
     }
 
-    fn load_of(&self, transport: &Transport) -> &AtomicUsize {
-        &self.0.shards[usize::from(transport.0.shard.0)].load
+    fn load_of(&self, shard: ShardId) -> &AtomicUsize {
+        &self.0.shards[usize::from(shard.0)].load
     }
 
     pub(crate) fn start_dtls(
@@ -405,6 +453,11 @@ impl MediaServer {
         for transport in self.transports() {
             if transport.0.shard == shard {
                 transport.close_for(CloseReason::ShardFailed);
+            }
+        }
+        for stream in self.produced_streams() {
+            if stream.shard() == shard {
+                stream.close_for(CloseReason::ShardFailed);
             }
         }
     }

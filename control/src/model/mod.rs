@@ -5,7 +5,8 @@
 //! [`OutgoingStream`] it watches, each with tracks. `outgoing.attach_to(&incoming)` connects them,
 //! on whatever shards they are, and a [`Transponder`] chooses among simulcast encodings. WHIP,
 //! WHEP and the admin socket are doors onto this model; it knows none of them and can be used
-//! without.
+//! without. A [`ProducedStream`] is an incoming stream that this process makes; a tap
+//! ([`Encoding::create_tap`]) gives it the packets of one.
 //!
 //! No object here touches media: they own the names and the tables, the shards own the packets.
 
@@ -13,7 +14,9 @@ mod endpoint;
 mod incoming;
 mod media_server;
 mod outgoing;
+mod produced;
 mod slow_stun;
+mod tap;
 mod transponder;
 mod transport;
 
@@ -21,5 +24,7 @@ pub use endpoint::{Endpoint, OfferError};
 pub use incoming::{Encoding, IncomingStream, IncomingTrack};
 pub use media_server::{MediaServer, MediaServerConfig, MediaServerError};
 pub use outgoing::{AttachError, OutgoingStream, OutgoingTrack};
+pub use produced::{CreateStreamError, ProducedInfo, ProducedStream, ProducedTrack, Producer};
+pub use tap::TapSignal;
 pub use transponder::{Selection, Transponder};
 pub use transport::{CloseReason, Transport, TransportInfo, TransportKind, TransportState};

@@ -69,6 +69,9 @@ pub enum CloseReason {
     /// It was silent, and another publisher of the same stream came.
     #[error("replaced by another publisher after it fell silent")]
     Replaced,
+    /// What produced it in this process has ended.
+    #[error("its source has ended")]
+    SourceEnded,
     /// The shard that served it failed.
     #[error("the shard that served it failed")]
     ShardFailed,

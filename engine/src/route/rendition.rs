@@ -18,6 +18,7 @@ use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
 use crate::route::viewer::{MAX_INDEX_GAP, Stage, Viewer};
 use crate::shard::peer::Peer;
+use crate::tap::TapFeed;
 use crate::transit::TransitTally;
 
 /// A loss that retransmission makes good, in 1/256.
@@ -33,6 +34,10 @@ pub(crate) struct Rendition {
     pub(crate) viewers: Vec<Viewer>,
     /// At its home: other shards that have viewers of it.
     pub(crate) exports: Vec<ShardId>,
+    /// At its home: consumers in this process.
+    pub(crate) taps: Vec<TapFeed>,
+    /// It is on its shard's list of renditions whose taps are to be woken.
+    pub(crate) tapped: bool,
     /// As the publisher last reported it.
     pub(crate) clock: Option<SenderClock>,
     /// Made from the arrival of the first packet, for publishers that send no reports.
@@ -71,6 +76,8 @@ impl Rendition {
             store: PacketStore::new(size, caches),
             viewers: Vec::new(),
             exports: Vec::new(),
+            taps: Vec::new(),
+            tapped: false,
             clock: None,
             arrival_clock: None,
             keyframes: KeyframeRequests::default(),
@@ -131,6 +138,7 @@ impl Rendition {
         for place in 0..self.viewers.len() {
             self.suspend_viewer(place);
         }
+        self.taps.iter_mut().for_each(TapFeed::tell_restart);
         self.store.drop_cache();
         self.clock = None;
         self.arrival_clock = None;

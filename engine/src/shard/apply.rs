@@ -47,6 +47,9 @@ impl Core {
             Command::Unexport(id, shard) => self.unexport(id, shard),
             Command::Attach(id, rendition, payloads) => self.attach(id, rendition, payloads),
             Command::Detach(id) => self.detach(id),
+            Command::AddTap(id, feed) => self.add_tap(id, *feed),
+            Command::AddProducer(feed) => self.add_producer(*feed),
+            Command::RemoveProducer(id) => self.remove_producer(id, tx),
             Command::RequestKeyframe(id) => {
                 self.source_mut(&id).map(|source| source.keyframes.want())
             }
@@ -183,7 +186,7 @@ impl Core {
                 .insert(id, Rendition::new(rendition, &self.forwarding));
             self.sources.insert(
                 id,
-                SourcePlace {
+                SourcePlace::Transport {
                     transport: place,
                     track,
                     encoding,
@@ -216,12 +219,14 @@ impl Core {
             self.remove_rendition(source.spec.rendition);
             self.sources.remove(&source.spec.rendition);
         }
-        for source in self
-            .sources
-            .values_mut()
-            .filter(|source| source.transport == place)
-        {
-            source.track -= usize::from(source.track > position);
+        for source in self.sources.values_mut() {
+            if let SourcePlace::Transport {
+                transport, track, ..
+            } = source
+                && *transport == place
+            {
+                *track -= usize::from(*track > position);
+            }
         }
         if last {
             self.publishers.retain(|publisher| *publisher != place);
@@ -296,8 +301,10 @@ impl Core {
         Some(())
     }
 
-    fn remove_rendition(&mut self, id: RenditionId) -> Option<()> {
+    pub(super) fn remove_rendition(&mut self, id: RenditionId) -> Option<()> {
         let place = self.renditions.place(&id)?;
+        // What a tap records shall not lack its last frame.
+        self.feed_taps(place);
         while let Some(viewer) = self.renditions.get(place)?.viewers.first() {
             let track = self
                 .outgoing
@@ -307,6 +314,7 @@ impl Core {
         }
         self.renditions.remove(&id)?;
         self.pending.retain(|pending| *pending != place);
+        self.tapped.retain(|tapped| *tapped != place);
         Some(())
     }
 

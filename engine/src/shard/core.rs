@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use crate::counters::{DropReason, Drops};
 use crate::event::Event;
 use crate::forwarding::Forwarding;
-use crate::ids::{OutgoingTrackId, RenditionId, ShardId, TransportId};
+use crate::ids::{OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::io::Tx;
-use crate::limits::{EVENT_BACKLOG, POOL_SLOTS, POOL_SLOTS_PREPARED, STRANGE_STUN_PER_SECOND};
-use crate::pool::{Packet, PacketPool};
+use crate::limits::{EVENT_BACKLOG, POOL_SLOTS_PREPARED, STRANGE_STUN_PER_SECOND};
+use crate::pool::Packet;
 use crate::route::budget::Budget;
 use crate::route::rendition::Rendition;
 use crate::route::source::Source;
@@ -19,16 +19,22 @@ use crate::shard::links::{Links, Message};
 use crate::shard::outgoing::{Attachment, OutgoingTrack};
 use crate::shard::overload::{Decision, Overload};
 use crate::shard::peer::Peer;
+use crate::shard::produced::ProducerEntry;
 use crate::shard::table::Table;
 use crate::shard::transport::Transport;
 use crate::transit::TransitTally;
 
 /// Where a rendition's source is on its home shard.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SourcePlace {
-    pub(crate) transport: u32,
-    pub(crate) track: usize,
-    pub(crate) encoding: usize,
+pub(crate) enum SourcePlace {
+    /// An encoding of what a peer shares.
+    Transport {
+        transport: u32,
+        track: usize,
+        encoding: usize,
+    },
+    /// A track of a producer.
+    Producer { producer: u32, track: usize },
 }
 
 /// Everything a shard owns but its network.
@@ -36,7 +42,6 @@ pub(crate) struct Core {
     pub(crate) now_us: u64,
     pub(crate) links: Links,
     pub(crate) forwarding: Forwarding,
-    pub(crate) pool: PacketPool,
     pub(crate) transports: Table<TransportId, Transport>,
     /// The media path's part of each transport, at the same place.
     pub(crate) peers: Vec<Peer>,
@@ -44,9 +49,12 @@ pub(crate) struct Core {
     pub(crate) by_ufrag: HashMap<String, u32>,
     pub(crate) renditions: Table<RenditionId, Rendition>,
     pub(crate) sources: HashMap<RenditionId, SourcePlace>,
+    pub(crate) producers: Table<ProducerId, ProducerEntry>,
     pub(crate) outgoing: Table<OutgoingTrackId, OutgoingTrack>,
     /// Renditions with a burst to send, now or when it has grown.
     pub(crate) pending: Vec<u32>,
+    /// Renditions whose taps were given something in this turn.
+    pub(crate) tapped: Vec<u32>,
     /// Renditions with viewers who wait for something to begin with, or catch up.
     pub(crate) newcomers: Vec<u32>,
     pub(crate) catch_up_due_us: u64,
@@ -83,19 +91,21 @@ pub(crate) struct Tally {
 
 impl Core {
     pub(crate) fn new(links: Links, forwarding: Forwarding) -> Self {
+        links.pool.prepare(POOL_SLOTS_PREPARED);
         Self {
             now_us: 0,
             links,
             forwarding,
-            pool: PacketPool::new(POOL_SLOTS, POOL_SLOTS_PREPARED),
             transports: Table::new(),
             peers: Vec::new(),
             by_address: HashMap::new(),
             by_ufrag: HashMap::new(),
             renditions: Table::new(),
             sources: HashMap::new(),
+            producers: Table::new(),
             outgoing: Table::new(),
             pending: Vec::new(),
+            tapped: Vec::new(),
             newcomers: Vec::new(),
             catch_up_due_us: 0,
             publishers: Vec::new(),
@@ -133,13 +143,20 @@ impl Core {
     }
 
     pub(crate) fn source_mut(&mut self, rendition: &RenditionId) -> Option<&mut Source> {
-        let place = *self.sources.get(rendition)?;
-        let transport = self.transports.get_mut(place.transport)?;
-        transport
-            .tracks
-            .get_mut(place.track)?
-            .sources
-            .get_mut(place.encoding)
+        match *self.sources.get(rendition)? {
+            SourcePlace::Transport {
+                transport,
+                track,
+                encoding,
+            } => {
+                let transport = self.transports.get_mut(transport)?;
+                let track = transport.tracks.get_mut(track)?;
+                track.sources.get_mut(encoding)
+            }
+            SourcePlace::Producer { producer, track } => {
+                self.producers.get_mut(producer)?.sources.get_mut(track)
+            }
+        }
     }
 
     /// Sets where a peer's media goes, or that it goes nowhere.
@@ -239,8 +256,8 @@ impl Core {
         renditions.map(Rendition::due_us).min()
     }
 
-    /// Passes a burst on to the other shards that serve its rendition.
-    fn export_burst(&mut self, place: u32, now_us: u64) {
+    /// Passes a burst on to the other shards that serve its rendition, and to its taps.
+    pub(super) fn export_burst(&mut self, place: u32, now_us: u64) {
         let Some(rendition) = self.renditions.get(place) else {
             return;
         };
@@ -256,10 +273,13 @@ impl Core {
                 }
             }
         }
+        if !rendition.taps.is_empty() {
+            self.feed_taps(place);
+        }
     }
 
     /// Sends a burst to the viewers on this shard.
-    fn send_burst<T: Tx>(&mut self, place: u32, tx: &mut T) {
+    pub(super) fn send_burst<T: Tx>(&mut self, place: u32, tx: &mut T) {
         let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };
@@ -378,7 +398,9 @@ impl Core {
 
     /// Something is left to do that no datagram announces.
     pub(crate) fn has_work_waiting(&self) -> bool {
-        self.links.commands.slots() > 0 || self.links.inboxes.iter().any(|ring| ring.slots() > 0)
+        self.links.commands.slots() > 0
+            || self.links.produced.is_announced()
+            || self.links.inboxes.iter().any(|ring| ring.slots() > 0)
     }
 
     /// Periodic work exists, so the loop must not sleep without end.
@@ -386,6 +408,7 @@ impl Core {
         self.unpublished
             || self.transports.len() > 0
             || self.renditions.len() > 0
+            || self.producers.len() > 0
             || !self.backlog.is_empty()
     }
 
@@ -405,13 +428,15 @@ impl Core {
         to.addresses.set(self.by_address.len() as u64);
         to.sources.set(self.sources.len() as u64);
         to.renditions.set(self.renditions.len() as u64);
+        to.producers.set(self.producers.len() as u64);
         to.outgoing_tracks.set(self.outgoing.len() as u64);
         to.viewers_shed.set(self.tally.viewers_shed);
         to.lag_us.set(self.tally.lag_us);
         to.joins_from_cache.set(self.tally.joins_from_cache);
         to.caches_dropped.set(self.tally.caches_dropped);
         self.transit.publish(&to.transit);
-        to.slots_in_use.set(self.pool.in_use() as u64);
+        to.slots_in_use.set(self.links.pool.in_use() as u64);
+        to.slots_tapped.set(self.links.pool.tapped() as u64);
         self.drops.publish(to);
     }
 }

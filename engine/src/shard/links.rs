@@ -12,8 +12,9 @@ use crate::engine::EventWaker;
 use crate::event::Event;
 use crate::ids::{RenditionId, ShardId};
 use crate::io::uring::Waker;
-use crate::limits::{COMMAND_RING_MESSAGES, EVENT_RING_MESSAGES, SHARD_RING_MESSAGES};
-use crate::pool::Packet;
+use crate::limits::{COMMAND_RING_MESSAGES, EVENT_RING_MESSAGES, POOL_SLOTS, SHARD_RING_MESSAGES};
+use crate::pool::{Packet, PacketPool};
+use crate::producer::{Entrance, Produced};
 use crate::route::clock::SenderClock;
 
 /// What shards tell each other.
@@ -72,6 +73,9 @@ pub(crate) struct Links {
     pub(crate) events: Producer<Event>,
     pub(crate) events_waker: EventWaker,
     pub(crate) counters: Arc<ShardCounters>,
+    /// Its packet slots, which producers take too.
+    pub(crate) pool: PacketPool,
+    pub(crate) produced: Arc<Produced>,
 }
 
 impl Links {
@@ -100,8 +104,9 @@ impl Links {
 pub(crate) struct ControlEnds {
     pub(crate) commands: Producer<Command>,
     pub(crate) events: Consumer<Event>,
-    pub(crate) waker: ShardWaker,
     pub(crate) counters: Arc<ShardCounters>,
+    /// Where producers come in; with what wakes the shard.
+    pub(crate) entrance: Entrance,
 }
 
 /// Connects one shard per waker with each other and with the control plane, which is woken by
@@ -133,6 +138,13 @@ pub(crate) fn connect(
         let (command_producer, commands) = RingBuffer::new(COMMAND_RING_MESSAGES);
         let (events, event_consumer) = RingBuffer::new(EVENT_RING_MESSAGES);
         let counters = Arc::new(ShardCounters::default());
+        // Its slots are made by the shard's own thread.
+        let pool = PacketPool::new(POOL_SLOTS, 0);
+        let entrance = Entrance {
+            pool: pool.handle(),
+            produced: Arc::default(),
+            waker,
+        };
         let links = Links {
             id: ShardId(number as u16),
             outboxes,
@@ -141,12 +153,14 @@ pub(crate) fn connect(
             events,
             events_waker: events_waker.clone(),
             counters: Arc::clone(&counters),
+            pool,
+            produced: Arc::clone(&entrance.produced),
         };
         let control = ControlEnds {
             commands: command_producer,
             events: event_consumer,
-            waker,
             counters,
+            entrance,
         };
         (links, control)
     })

@@ -14,9 +14,11 @@ mod outgoing;
 mod overload;
 pub(crate) mod peer;
 mod periodic;
+mod produced;
 mod receive;
 mod reports;
 mod table;
+mod taps;
 mod transport;
 
 use crate::counters::DropReason;
@@ -94,6 +96,7 @@ impl<I: Io> Shard<I> {
         if flow == Flow::Continue {
             rx.drain(|datagram| core.receive(datagram, tx));
             core.take_messages(tx);
+            core.take_produced(tx);
             core.fan_out(tx);
             core.catch_up(tx);
         }
@@ -105,6 +108,7 @@ impl<I: Io> Shard<I> {
         }
         tx.flush();
         core.links.wake_others();
+        core.wake_taps();
         self.turns += 1;
         core.links.counters.turns.set(self.turns);
         Ok(flow)

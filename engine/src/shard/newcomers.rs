@@ -60,7 +60,7 @@ impl Core {
 
     /// Gives up the longest frame cache while they take too much of the pool.
     pub(crate) fn bound_caches(&mut self) {
-        if self.pool.in_use() <= POOL_SLOTS_WITH_CACHES {
+        if self.links.pool.in_use() <= POOL_SLOTS_WITH_CACHES {
             return;
         }
         let places = self

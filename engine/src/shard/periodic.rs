@@ -28,6 +28,7 @@ impl Core {
     pub(crate) fn tick<T: Tx>(&mut self, tx: &mut T) {
         self.round += 1;
         self.tend_renditions();
+        self.tend_producers(tx);
         self.bound_caches();
         for position in 0..self.publishers.len() {
             self.publisher_feedback(self.publishers[position], tx);
@@ -49,6 +50,12 @@ impl Core {
                 continue;
             };
             rendition.expire_packets(self.now_us);
+            if !rendition.taps.is_empty() {
+                self.tend_taps(place);
+            }
+            let Some(rendition) = self.renditions.get_mut(place) else {
+                continue;
+            };
             if rendition.has_newcomers() && !self.newcomers.contains(&place) {
                 if self.newcomers.is_empty() {
                     self.catch_up_due_us = self.now_us + CATCH_UP_INTERVAL_US;

@@ -78,7 +78,7 @@ impl Core {
 
     /// Bytes for the control plane.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Option<PacketMut> {
-        let mut slot = self.pool.take()?;
+        let mut slot = self.links.pool.take()?;
         slot.buffer_mut()[..bytes.len()].copy_from_slice(bytes);
         slot.set_len(bytes.len());
         Some(slot)
@@ -93,7 +93,7 @@ impl Core {
     ) -> Result<(), DropReason> {
         let now_us = self.now_us;
         let header = RtpHeader::parse(bytes).map_err(|_| DropReason::RtpMalformed)?;
-        let mut slot = self.pool.take().ok_or(DropReason::PoolExhausted)?;
+        let mut slot = self.links.pool.take().ok_or(DropReason::PoolExhausted)?;
         let transport = self
             .transports
             .get_mut(place)

@@ -5,6 +5,7 @@ use crate::counters::DropReason;
 use crate::event::Event;
 use crate::io::Tx;
 use crate::packet::rtcp::{Compound, ReportBlock, RtcpPacket, SenderInfo};
+use crate::route::clock::SenderClock;
 use crate::route::sweep::Sent;
 use crate::shard::core::Core;
 use crate::shard::links::Message;
@@ -76,15 +77,28 @@ impl Core {
             return;
         }
         let clock = source.sender_report(info, now_us);
-        let id = source.spec.rendition;
-        let Some(rendition) = self.renditions.get_mut(source.rendition) else {
+        let rendition = source.rendition;
+        self.note_clock(rendition, clock);
+    }
+
+    /// Takes over the clock of a rendition's source, here and wherever the rendition is served.
+    pub(crate) fn note_clock(&mut self, place: u32, clock: SenderClock) {
+        let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };
+        let id = rendition.spec.id;
         rendition.clock = Some(clock);
         for shard in &rendition.exports {
             if !self.links.tell_shard(*shard, Message::Clock(id, clock)) {
                 self.drops.count(DropReason::ShardRingFull);
             }
+        }
+        if !rendition.taps.is_empty() {
+            rendition
+                .taps
+                .iter_mut()
+                .for_each(|tap| tap.tell_clock(clock));
+            self.note_tapped(place);
         }
     }
 

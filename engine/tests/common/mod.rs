@@ -5,6 +5,7 @@
 
 pub mod media;
 pub mod peer;
+pub mod tapping;
 pub mod viewing;
 
 use std::net::SocketAddr;

@@ -37,9 +37,8 @@ pub use error::StartError;
 pub use grants::{BufferGrant, Grants, RingSetup};
 pub use rx::UringRx;
 pub use tx::UringTx;
+pub(crate) use waker::WakeState;
 pub use waker::Waker;
-
-use waker::WakeState;
 
 /// Times that a poll asks the kernel for more: enough to fill all buffers, if it hands over some
 /// thirty at a time.

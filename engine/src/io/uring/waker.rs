@@ -31,26 +31,26 @@ const ASLEEP: u8 = 1;
 const NOTIFIED: u8 = 2;
 
 #[derive(Debug)]
-pub(super) struct WakeState {
+pub(crate) struct WakeState {
     // Producers on other cores write it; nothing else of the shard may share its cache line.
     word: CachePadded<AtomicU8>,
     eventfd: EventFd,
 }
 
 impl WakeState {
-    pub(super) fn new(eventfd: EventFd) -> Arc<Self> {
+    pub(crate) fn new(eventfd: EventFd) -> Arc<Self> {
         Arc::new(Self {
             word: CachePadded::new(AtomicU8::new(AWAKE)),
             eventfd,
         })
     }
 
-    pub(super) fn eventfd(&self) -> &EventFd {
+    pub(crate) fn eventfd(&self) -> &EventFd {
         &self.eventfd
     }
 
     /// The shard means to wait: `false` if it was notified and must look at its rings instead.
-    pub(super) fn fall_asleep(&self) -> bool {
+    pub(crate) fn fall_asleep(&self) -> bool {
         let change = self
             .word
             .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
@@ -58,12 +58,12 @@ impl WakeState {
     }
 
     /// The shard is about to look at its rings; `true` if someone called for it.
-    pub(super) fn look(&self) -> bool {
+    pub(crate) fn look(&self) -> bool {
         self.word.swap(AWAKE, Ordering::AcqRel) == NOTIFIED
     }
 }
 
-/// Ends the wait of one shard, from any thread. Cheap to clone; when the shard is not waiting, a
+/// Ends the wait of one shard, or of one who waits for shards, from any thread. Cheap to clone; when the shard is not waiting, a
 /// call costs one atomic exchange.
 #[derive(Debug, Clone)]
 pub struct Waker {
@@ -71,12 +71,12 @@ pub struct Waker {
 }
 
 impl Waker {
-    pub(super) fn new(state: Arc<WakeState>) -> Self {
+    pub(crate) fn new(state: Arc<WakeState>) -> Self {
         Self { state }
     }
 
-    /// Makes the current or the next [`crate::io::Io::poll`] return. Call it after the work is
-    /// visible to the shard.
+    /// Makes the current or the next wait ([`crate::io::Io::poll`]) return. Call it after the work
+    /// is visible to the one who waits.
     pub fn wake(&self) {
         if self.state.word.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
             // A write of 8 bytes to an eventfd fails only when the counter is full, and then the

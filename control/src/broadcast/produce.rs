@@ -1,0 +1,86 @@
+//! Publishing what this process produces, stopping whoever publishes, and following a name.
+
+use super::publisher::Publisher;
+use super::{Broadcast, BroadcastError, Follower, check_name};
+use crate::model::{CloseReason, ProducedStream};
+
+impl Broadcast {
+    /// Publishes a stream that this process produces, under the rule for all: one publisher a name,
+    /// who is replaced if it is evidently dead. The name is free again when the stream is closed.
+    /// Call it inside the runtime; it waits for the data plane.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]; the stream itself goes on.
+    pub fn publish_stream(
+        &self,
+        name: &str,
+        stream: &ProducedStream,
+    ) -> Result<(), BroadcastError> {
+        check_name(name)?;
+        let mut tables = self.tables();
+        tables.check_room(name, self.0.limits)?;
+        let dead = tables.check_free(name)?;
+        if stream.is_ending() {
+            return Err(BroadcastError::SourceEnded);
+        }
+        if let Some(dead) = dead {
+            tables.replace(name, &dead);
+        }
+        tables.put_on_air(name, Publisher::Produced(stream.clone()));
+        drop(tables);
+        let (source, id) = (stream.source(), stream.id().0);
+        tracing::info!(stream = name, source, id, "published");
+        self.watch_over_produced(name, stream);
+        Ok(())
+    }
+
+    /// Ends whoever publishes a stream; its viewers stay. The name is free when this returns. It
+    /// waits for the data plane.
+    ///
+    /// # Errors
+    /// [`BroadcastError::UnknownStream`], [`BroadcastError::NotLive`].
+    pub fn stop(&self, name: &str) -> Result<(), BroadcastError> {
+        let publisher = {
+            let mut tables = self.tables();
+            let entry = tables.streams.get(name);
+            let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(name.to_owned()))?;
+            let publisher = entry.publisher.clone();
+            let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(name.to_owned()))?;
+            tables.take_off_air(name, &publisher);
+            publisher
+        };
+        publisher.close_for(CloseReason::Requested);
+        Ok(())
+    }
+
+    /// Follows a name while publishers come and go, whether or not there is one now.
+    ///
+    /// # Errors
+    /// [`BroadcastError::Name`].
+    pub fn follow(&self, name: &str) -> Result<Follower, BroadcastError> {
+        check_name(name)?;
+        let mut tables = self.tables();
+        let tables = &mut *tables;
+        let entry = tables.streams.get(name);
+        let now = entry.and_then(|stream| stream.publisher.as_ref());
+        Ok(tables.followed.follow(name, now))
+    }
+
+    /// Clears up after a produced stream whenever it ends.
+    fn watch_over_produced(&self, name: &str, stream: &ProducedStream) {
+        let (broadcast, stream, name) = (self.clone(), stream.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let reason = stream.closed().await;
+            let (source, id) = (stream.source(), stream.id().0);
+            tracing::info!(stream = name, source, id, %reason, "stream ended");
+            let publisher = Publisher::Produced(stream);
+            // All viewers are detached, which may wait for the data plane.
+            let leave = move || broadcast.tables().take_off_air(&name, &publisher);
+            let left = tokio::task::spawn_blocking(leave).await;
+            // It may also be cut off, by the end of the program.
+            if left.is_err_and(|error| error.is_panic()) {
+                tracing::error!(id, "clearing up after a stream panicked");
+            }
+        });
+    }
+}
