@@ -60,6 +60,17 @@ pub struct Config {
     /// How old a keyframe may be that viewers who join are shown first, in milliseconds; 0: they
     /// wait for the next one. Default 20,000.
     pub frame_cache_ms: u64,
+    /// Directory of the recordings. Default `recordings`, below the working directory.
+    pub recordings: PathBuf,
+    /// Which streams are recorded by themselves ([`Rule`](crate::recorder::Rule)). Default: none.
+    pub record: Vec<String>,
+    /// The most media a fragment of a recording holds, in milliseconds. Default 1000.
+    pub recording_fragment_ms: u64,
+    /// After how long what was recorded is forced to the disk, in milliseconds; 0: the system
+    /// decides. Default 1000.
+    pub recording_sync_ms: u64,
+    /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
+    pub recording_wait_ms: u64,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -83,6 +94,11 @@ impl Default for Config {
             audio_train_wait_us: 0,
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,
             frame_cache_ms: DEFAULT_MAX_CACHE_US / 1000,
+            recordings: PathBuf::from("recordings"),
+            record: Vec::new(),
+            recording_fragment_ms: 1000,
+            recording_sync_ms: 1000,
+            recording_wait_ms: 500,
             log: "info".to_owned(),
         }
     }

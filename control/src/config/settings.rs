@@ -71,6 +71,24 @@ pub struct Settings {
     /// 0: they wait for the next one [default: 20000]
     #[arg(long, value_name = "MS")]
     pub frame_cache_ms: Option<u64>,
+    /// Directory of the recordings, made when the first one begins [default: recordings]
+    #[arg(long, value_name = "DIR")]
+    pub recordings: Option<PathBuf>,
+    /// Record streams by themselves: PATTERN or PATTERN=TEMPLATE, such as
+    /// cam*={stream}/{date}-{time}.mp4; repeatable [default: none]
+    #[arg(long, value_name = "RULE")]
+    pub record: Option<Vec<String>>,
+    /// Milliseconds of media in a fragment of a recording at most: what a crash can cost
+    /// [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub recording_fragment_ms: Option<u64>,
+    /// Milliseconds after which what was recorded is forced to the disk; 0: when the system likes
+    /// [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub recording_sync_ms: Option<u64>,
+    /// Milliseconds that a recorder waits for a missing packet [default: 500]
+    #[arg(long, value_name = "MS")]
+    pub recording_wait_ms: Option<u64>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -122,6 +140,11 @@ impl Settings {
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.or(lower.frame_cache_ms),
+            recordings: self.recordings.or(lower.recordings),
+            record: self.record.or(lower.record),
+            recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
+            recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
+            recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
             log: self.log.or(lower.log),
         }
     }
@@ -150,6 +173,13 @@ impl Settings {
                 .unwrap_or(defaults.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.unwrap_or(defaults.max_lag_ms),
             frame_cache_ms: self.frame_cache_ms.unwrap_or(defaults.frame_cache_ms),
+            recordings: self.recordings.unwrap_or(defaults.recordings),
+            record: self.record.unwrap_or(defaults.record),
+            recording_fragment_ms: self
+                .recording_fragment_ms
+                .unwrap_or(defaults.recording_fragment_ms),
+            recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
+            recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             log: self.log.unwrap_or(defaults.log),
         }
     }

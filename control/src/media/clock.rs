@@ -47,6 +47,8 @@ pub struct TrackClock {
     slewed_us: i64,
     reports: VecDeque<f64>,
     window: ArrivalWindow,
+    /// Whether a place was asked for: from then on corrections are spread.
+    placed: bool,
 }
 
 /// The least of arrival minus media time over the last one to two windows.
@@ -69,18 +71,8 @@ impl TrackClock {
             slewed_us: 0,
             reports: VecDeque::new(),
             window: ArrivalWindow::default(),
+            placed: false,
         }
-    }
-
-    /// Forgets everything: the source begins anew, with other timestamps.
-    pub fn restart(&mut self) {
-        *self = Self::new(self.rate_hz);
-    }
-
-    /// Whether the publisher's reports place the track, not its times of arrival.
-    #[must_use]
-    pub fn has_reports(&self) -> bool {
-        !self.reports.is_empty()
     }
 
     /// Takes note of a packet. The first one must come before any report or question.
@@ -123,10 +115,14 @@ impl TrackClock {
         let mut sorted: Vec<f64> = self.reports.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         self.target_us = sorted[sorted.len() / 2];
+        if !self.placed {
+            self.offset_us = self.target_us;
+        }
     }
 
     /// The place of a timestamp on the timeline. Ask in the order of decoding.
     pub fn time_us(&mut self, timestamp: u32) -> i64 {
+        self.placed = true;
         let media_us = self.peek_us(timestamp);
         let passed_us = media_us.saturating_sub(self.slewed_us);
         if passed_us > 0 {

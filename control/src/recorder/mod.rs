@@ -10,12 +10,15 @@
 mod disk;
 mod finish;
 mod info;
+mod live;
 mod mux;
 mod path;
 mod recording;
 mod recover;
+mod rule;
 mod scan;
 mod sink;
+mod tap_source;
 mod track;
 mod worker;
 
@@ -30,8 +33,11 @@ use tokio::sync::{broadcast, oneshot};
 
 pub use disk::{DiskPolicy, FileState};
 pub use info::{RecordedTrack, RecorderEvent, RecorderInfo, RecorderState};
+pub use live::StreamRecorders;
 pub use path::{Directory, PathError, RecordingPath, Template};
 pub use recover::Recovered;
+pub use rule::Rule;
+pub use tap_source::tap_sources;
 pub use worker::{Item, Source};
 
 use disk::{Disk, Later, Writer};
@@ -98,6 +104,8 @@ pub struct RecorderSpec {
     pub hold: Option<Duration>,
     /// Make each file progressive when it is complete.
     pub progressive: bool,
+    /// The simulcast encoding, by its rid; `None` is the best that comes in.
+    pub rid: Option<String>,
     /// A rule of the configuration asks for it.
     pub by_rule: bool,
 }
@@ -109,6 +117,9 @@ pub enum RecorderError {
     /// The path cannot be used.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// No stream can have this name.
+    #[error("{0}")]
+    Stream(String),
     /// There is such a file.
     #[error(
         "{0} is there already; choose another path, or a template such as {{stream}}/{{date}}-{{time}}.mp4"
@@ -165,7 +176,7 @@ impl Recorders {
     /// # Errors
     /// The directory cannot be made or read, or the system gives no threads.
     pub fn start(config: RecorderConfig) -> io::Result<Self> {
-        let directory = Directory::open(&config.directory)?;
+        let directory = Directory::new(&config.directory);
         let recovered = recover::recover(&directory)?;
         let places = Arc::new(Places {
             directory,
@@ -275,12 +286,16 @@ impl Recorders {
         Ok(info)
     }
 
-    /// Writes what a recorder holds to a file of its own; it goes on holding. Returns the path and how
-    /// long the file lasts.
+    /// Writes what a recorder holds to a file of its own; it goes on holding. `path` is a path or a
+    /// [`Template`]; `None` is `{stream}/{date}-{time}.mp4`. Returns the path and how long the file lasts.
     ///
     /// # Errors
     /// [`RecorderError`].
-    pub async fn flush(&self, id: u64, path: &str) -> Result<(String, Duration), RecorderError> {
+    pub async fn flush(
+        &self,
+        id: u64,
+        path: Option<&str>,
+    ) -> Result<(String, Duration), RecorderError> {
         let (hold, stream) = {
             let table = self.table();
             let entry = table.get(&id).ok_or(RecorderError::Unknown(id))?;
@@ -289,6 +304,7 @@ impl Recorders {
         if !hold {
             return Err(RecorderError::NotHolding(id));
         }
+        let path = path.unwrap_or(rule::DEFAULT_TEMPLATE);
         let path = Template::parse(path)?.path(&stream, std::time::SystemTime::now(), 1)?;
         self.check_free(&path)?;
         let (done, flushed) = oneshot::channel();
@@ -301,6 +317,16 @@ impl Recorders {
         complete(&writer).await?;
         let duration = Duration::from_micros(u64::try_from(duration_us).unwrap_or(0));
         Ok((path.as_str().to_owned(), duration))
+    }
+
+    /// One recorder.
+    ///
+    /// # Errors
+    /// [`RecorderError::Unknown`].
+    pub fn get(&self, id: u64) -> Result<RecorderInfo, RecorderError> {
+        let table = self.table();
+        let entry = table.get(&id).ok_or(RecorderError::Unknown(id))?;
+        Ok(entry.info(id))
     }
 
     /// Every recorder, by name; those that failed until they are stopped.
@@ -333,7 +359,7 @@ impl Recorders {
             let fits = (Duration::from_secs(1)..=MAX_HOLD).contains(&hold) && spec.path.is_none();
             return fits.then_some(None).ok_or(RecorderError::Hold);
         }
-        let path = spec.path.as_deref().unwrap_or("{stream}/{date}-{time}.mp4");
+        let path = spec.path.as_deref().unwrap_or(rule::DEFAULT_TEMPLATE);
         if path.contains('{') {
             return Ok(Some(Naming::Template(Template::parse(path)?)));
         }

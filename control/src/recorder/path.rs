@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
@@ -179,7 +179,8 @@ fn date_and_time(now: SystemTime) -> (String, String) {
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
-    root: Arc<OwnedFd>,
+    /// Opened with the first file: a server that records nothing makes no directory.
+    root: Arc<OnceLock<OwnedFd>>,
 }
 
 /// A file that nobody had before, and its marker.
@@ -211,18 +212,23 @@ impl Marker {
 }
 
 impl Directory {
-    /// Opens the directory, and makes it if it is not there.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self {
+    /// The directory at `path`; it is made with the first file.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
             path: path.to_owned(),
-            root: Arc::new(root),
-        })
+            root: Arc::default(),
+        }
+    }
+
+    fn root(&self) -> io::Result<&OwnedFd> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        std::fs::create_dir_all(&self.path)?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        Ok(self.root.get_or_init(|| root))
     }
 
     /// Where it is.
@@ -291,7 +297,7 @@ impl Directory {
     }
 
     fn parent(&self, path: Option<&str>) -> io::Result<OwnedFd> {
-        let mut at = self.root.try_clone()?;
+        let mut at = self.root()?.try_clone()?;
         for component in path.iter().flat_map(|path| path.split('/')) {
             match rustix::fs::mkdirat(&at, component, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -382,7 +388,7 @@ mod tests {
     fn a_link_out_of_the_directory_is_not_followed() {
         let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(outside.path(), inside.path().join("link")).unwrap();
-        let directory = Directory::open(inside.path()).unwrap();
+        let directory = Directory::new(inside.path());
         let path = RecordingPath::parse("link/x.mp4").unwrap();
         assert!(directory.create(&path).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
@@ -391,7 +397,7 @@ mod tests {
     #[test]
     fn a_file_that_is_there_is_not_replaced_and_a_live_one_is_not_adopted() {
         let dir = tempfile::tempdir().unwrap();
-        let directory = Directory::open(dir.path()).unwrap();
+        let directory = Directory::new(dir.path());
         let path = RecordingPath::parse("a/x.mp4").unwrap();
         let new = directory.create(&path).unwrap();
         assert!(directory.create(&path).is_err());

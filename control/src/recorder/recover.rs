@@ -32,6 +32,9 @@ pub struct Recovered {
 /// If the directory cannot be read. A file that cannot be closed is logged, and left as it is.
 pub fn recover(directory: &Directory) -> io::Result<Vec<Recovered>> {
     let mut left = Vec::new();
+    if !directory.path().exists() {
+        return Ok(Vec::new());
+    }
     find(directory.path(), &mut String::new(), 0, &mut left)?;
     let mut recovered = Vec::new();
     for path in left {

@@ -24,7 +24,7 @@ async fn a_recording_cut_off_anywhere_loses_its_last_fragment_at_most() {
         for cut in [at, at + 5, at + 40, at + (end - at) / 2, end - 1] {
             std::fs::write(&path, &whole[..cut]).unwrap();
             std::fs::write(dir.path().join(".cut.mp4.recording"), b"").unwrap();
-            let recovered = recover(&Directory::open(dir.path()).unwrap()).unwrap();
+            let recovered = recover(&Directory::new(dir.path())).unwrap();
             assert_eq!(recovered.len(), 1);
             assert_eq!(recovered[0].kept_bytes, at as u64, "cut at {cut}");
             assert_eq!(recovered[0].fragments, number as u64);
@@ -37,7 +37,7 @@ async fn a_recording_cut_off_anywhere_loses_its_last_fragment_at_most() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_file_left_by_a_crash_is_removed_and_a_live_one_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let directory = Directory::open(dir.path()).unwrap();
+    let directory = Directory::new(dir.path());
     std::fs::create_dir(dir.path().join("a")).unwrap();
     std::fs::write(dir.path().join("a/x.mp4"), b"\0\0\0\x10ftypis").unwrap();
     std::fs::write(dir.path().join("a/.x.mp4.recording"), b"").unwrap();

@@ -435,14 +435,14 @@ async fn the_last_seconds_are_flushed_from_a_keyframe_on() {
     };
     let id = recorders.create(&hold).unwrap();
     assert!(matches!(
-        recorders.flush(id, "x").await,
+        recorders.flush(id, Some("x")).await,
         Err(RecorderError::NothingHeld(_))
     ));
     let (sources, stage, _) = stage(heard);
     recorders.attach(id, sources);
     taken(&stage).await;
     // What is pending of the last fragment is not held yet; a second and a GOP are.
-    let (path, lasts) = recorders.flush(id, "clips/{stream}").await.unwrap();
+    let (path, lasts) = recorders.flush(id, Some("clips/{stream}")).await.unwrap();
     assert_eq!(path, "clips/cam.mp4");
     let file = dir.path().join(path);
     decode(&file);
@@ -451,7 +451,7 @@ async fn the_last_seconds_are_flushed_from_a_keyframe_on() {
     assert!((duration(&file) - lasts).abs() < 0.1);
     assert!(times(&file, "v:0")[0] < 0.05, "the clip begins at 0");
     assert!(matches!(
-        recorders.flush(id, "clips/cam").await,
+        recorders.flush(id, Some("clips/cam")).await,
         Err(RecorderError::Exists(_))
     ));
 }
