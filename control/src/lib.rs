@@ -11,5 +11,6 @@ pub mod log;
 pub mod media;
 pub mod model;
 pub mod player;
+pub mod recorder;
 pub mod sdp;
 pub mod web;

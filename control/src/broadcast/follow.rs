@@ -42,24 +42,34 @@ impl Follower {
     }
 }
 
-/// The names that are followed.
+/// The names that are followed, and those of all that are live.
 #[derive(Debug, Default)]
-pub(super) struct Followed(HashMap<String, watch::Sender<Option<Live>>>);
+pub(super) struct Followed {
+    names: HashMap<String, watch::Sender<Option<Live>>>,
+    /// Counts publishers that came or left.
+    changes: watch::Sender<u64>,
+}
 
 impl Followed {
     pub(super) fn follow(&mut self, name: &str, now: Option<&Publisher>) -> Follower {
         // Those whose followers have gone.
-        self.0.retain(|_, followed| followed.receiver_count() > 0);
-        let followed = self.0.entry(name.to_owned());
+        self.names
+            .retain(|_, followed| followed.receiver_count() > 0);
+        let followed = self.names.entry(name.to_owned());
         let followed = followed.or_insert_with(|| watch::Sender::new(now.map(live)));
         Follower(followed.subscribe())
     }
 
     /// Tells that another publisher is shown under this name, or none any more.
     pub(super) fn tell(&self, name: &str, now: Option<&Publisher>) {
-        if let Some(followed) = self.0.get(name) {
+        if let Some(followed) = self.names.get(name) {
             followed.send_replace(now.map(live));
         }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Publishing what this process produces, stopping whoever publishes, and following a name.
 
+use tokio::sync::watch;
+
 use super::publisher::Publisher;
 use super::{Broadcast, BroadcastError, Follower, Role, check_name};
 use crate::model::{CloseReason, ProducedStream};
@@ -91,5 +93,21 @@ impl Broadcast {
                 tracing::error!(id, "clearing up after a stream panicked");
             }
         });
+    }
+
+    /// Changes whenever a publisher came or left, of whatever stream: who watches all streams waits
+    /// for it and looks at [`live_names`](Self::live_names).
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.tables().followed.changes()
+    }
+
+    /// The streams that have a publisher now.
+    pub fn live_names(&self) -> Vec<String> {
+        let tables = self.tables();
+        let live = tables
+            .streams
+            .iter()
+            .filter(|(_, entry)| entry.publishers.on_air().is_some());
+        live.map(|(name, _)| name.clone()).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fanmill_engine::{EngineConfig, Forwarding, ShardReport};
@@ -12,6 +13,7 @@ use super::ServeArgs;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods, add_player_methods,
+    add_recorder_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -19,6 +21,7 @@ use crate::http::{self, HttpLimits};
 use crate::log::{self, LogControl, LogError};
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
+use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -57,6 +60,14 @@ pub enum ServeError {
     Http {
         /// What was asked for.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The recorder did not start.
+    #[error("cannot record to {}: {source}; name another directory with --recordings", path.display())]
+    Recordings {
+        /// Where to.
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -106,6 +117,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_broadcast_methods(&mut methods, &broadcast);
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
+    let recorders = start_recorders(&config, &broadcast)?;
+    add_recorder_methods(&mut methods, &recorders);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
@@ -118,6 +131,11 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     tracing::info!("ready: open http://{address}/");
 
     shutdown.begun().await;
+    // While their streams are there: each file ends with the last packet that came.
+    let stopped = tokio::time::timeout(FAREWELL, recorders.recorders().stop_all());
+    if stopped.await.is_err() {
+        tracing::warn!("the disk is behind: recordings are closed at the next start");
+    }
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -127,6 +145,35 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Closes what a crash left open, and begins to record by the rules.
+fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecorders, ServeError> {
+    let defaults = RecorderConfig::new(config.recordings.clone());
+    let sync_after = Duration::from_millis(config.recording_sync_ms);
+    let recorders = Recorders::start(RecorderConfig {
+        fragment: Duration::from_millis(config.recording_fragment_ms),
+        wait: Duration::from_millis(config.recording_wait_ms),
+        disk: DiskPolicy {
+            sync_after: (!sync_after.is_zero()).then_some(sync_after),
+            ..defaults.disk
+        },
+        ..defaults
+    });
+    let recorders = recorders.map_err(|source| ServeError::Recordings {
+        path: config.recordings.clone(),
+        source,
+    })?;
+    // The configuration was checked: every rule can be read.
+    let rules = config
+        .record
+        .iter()
+        .filter_map(|rule| Rule::parse(rule).ok());
+    Ok(StreamRecorders::new(
+        broadcast.clone(),
+        recorders,
+        rules.collect(),
+    ))
 }
 
 /// HTTP connections, within what the system lets this process open: half of it, and a quarter for

@@ -72,8 +72,17 @@ pub struct Config {
     pub takeover_after_ms: u64,
     /// How viewers come back from a backup. Default: by themselves.
     pub takeover_back: TakeoverBack,
-    /// Directory of the recordings that can be played. Default `./recordings`.
+    /// Directory of the recordings. Default `./recordings`.
     pub recordings: PathBuf,
+    /// Which streams are recorded by themselves ([`Rule`](crate::recorder::Rule)). Default: none.
+    pub record: Vec<String>,
+    /// The most media a fragment of a recording holds, in milliseconds. Default 1000.
+    pub recording_fragment_ms: u64,
+    /// After how long what was recorded is forced to the disk, in milliseconds; 0: the system
+    /// decides. Default 1000.
+    pub recording_sync_ms: u64,
+    /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
+    pub recording_wait_ms: u64,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -101,6 +110,10 @@ impl Default for Config {
             takeover_after_ms: DEFAULT_PUBLISHER_SILENCE_US / 1000,
             takeover_back: TakeoverBack::Auto,
             recordings: PathBuf::from("./recordings"),
+            record: Vec::new(),
+            recording_fragment_ms: 1000,
+            recording_sync_ms: 1000,
+            recording_wait_ms: 500,
             log: "info".to_owned(),
         }
     }

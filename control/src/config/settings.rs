@@ -85,10 +85,25 @@ pub struct Settings {
     /// stream.use on the admin socket) [default: auto]
     #[arg(long, value_name = "RULE", hide_possible_values = true)]
     pub takeover_back: Option<TakeoverBack>,
-    /// Directory of the recordings that can be played; nothing outside of it is opened [default:
-    /// ./recordings]
+    /// Directory of the recordings, made when the first one begins; nothing outside of it is opened
+    /// [default: ./recordings]
     #[arg(long, value_name = "DIR")]
     pub recordings: Option<PathBuf>,
+    /// Record streams by themselves: PATTERN or PATTERN=TEMPLATE, such as
+    /// cam*={stream}/{date}-{time}.mp4; repeatable [default: none]
+    #[arg(long, value_name = "RULE")]
+    pub record: Option<Vec<String>>,
+    /// Milliseconds of media in a fragment of a recording at most: what a crash can cost
+    /// [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub recording_fragment_ms: Option<u64>,
+    /// Milliseconds after which what was recorded is forced to the disk; 0: when the system likes
+    /// [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub recording_sync_ms: Option<u64>,
+    /// Milliseconds that a recorder waits for a missing packet [default: 500]
+    #[arg(long, value_name = "MS")]
+    pub recording_wait_ms: Option<u64>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -144,6 +159,10 @@ impl Settings {
             takeover_after_ms: self.takeover_after_ms.or(lower.takeover_after_ms),
             takeover_back: self.takeover_back.or(lower.takeover_back),
             recordings: self.recordings.or(lower.recordings),
+            record: self.record.or(lower.record),
+            recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
+            recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
+            recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
             log: self.log.or(lower.log),
         }
     }
@@ -176,6 +195,12 @@ impl Settings {
             takeover_after_ms: self.takeover_after_ms.unwrap_or(defaults.takeover_after_ms),
             takeover_back: self.takeover_back.unwrap_or(defaults.takeover_back),
             recordings: self.recordings.unwrap_or(defaults.recordings),
+            record: self.record.unwrap_or(defaults.record),
+            recording_fragment_ms: self
+                .recording_fragment_ms
+                .unwrap_or(defaults.recording_fragment_ms),
+            recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
+            recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 
 use super::Config;
+use crate::recorder::Rule;
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
 pub const MAX_SHARDS: usize = 64;
@@ -34,6 +35,15 @@ const TAKEOVER_AFTER_MS: RangeInclusive<u64> = 100..=10_000;
 
 /// Less than 100 kb/s is no video, more than 1 Gb/s no single publisher.
 const PUBLISH_BITRATE_BPS: RangeInclusive<u64> = 100_000..=1_000_000_000;
+
+/// Shorter than some pictures is no fragment; longer, and a crash costs more than anybody expects.
+const RECORDING_FRAGMENT_MS: RangeInclusive<u64> = 100..=10_000;
+
+/// Beyond a minute it is no use to force anything.
+const RECORDING_SYNC_MS: RangeInclusive<u64> = 0..=60_000;
+
+/// The engine asks for a packet again for a second; nothing comes after some.
+const RECORDING_WAIT_MS: RangeInclusive<u64> = 0..=5000;
 
 /// A key whose value cannot be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +97,7 @@ impl Config {
             self.takeover_after_ms,
             &TAKEOVER_AFTER_MS,
         )?;
+        self.check_recordings()?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -94,6 +105,31 @@ impl Config {
         crate::log::parse(&self.log)
             .map(|_| ())
             .map_err(|e| invalid("log", e.to_string()))
+    }
+
+    fn check_recordings(&self) -> Result<(), Invalid> {
+        within(
+            "recording-fragment-ms",
+            self.recording_fragment_ms,
+            &RECORDING_FRAGMENT_MS,
+        )?;
+        within(
+            "recording-sync-ms",
+            self.recording_sync_ms,
+            &RECORDING_SYNC_MS,
+        )?;
+        within(
+            "recording-wait-ms",
+            self.recording_wait_ms,
+            &RECORDING_WAIT_MS,
+        )?;
+        if self.recordings.as_os_str().is_empty() {
+            return Err(invalid("recordings", "not a path: name a directory"));
+        }
+        for rule in &self.record {
+            Rule::parse(rule).map_err(|error| invalid("record", format!("`{rule}`: {error}")))?;
+        }
+        Ok(())
     }
 
     fn check_ports(&self) -> Result<(), Invalid> {

@@ -1,8 +1,12 @@
-//! What media looks like inside its packets: from access units to RTP payloads, and from one sound
-//! format to another.
+//! Media between RTP and files: packets put in order, made into access units and set in time; access
+//! units made into packets; and sound turned from one format into another.
 //!
-//! Used by everything that makes or takes media itself instead of passing it on. Nothing here knows
-//! of files, sockets or clocks, and none of it runs on a shard.
+//! What takes packets out of the engine (the recorder) or puts some in (the player) uses it on threads
+//! of its own. Nothing here knows a socket, a file or a clock: the caller says what arrived and when. It
+//! must never trust a payload: every length is checked.
 
 pub mod audio;
+pub mod clock;
+pub mod depacketize;
 pub mod packetize;
+pub mod reorder;

@@ -12,6 +12,7 @@ mod h265;
 mod vp8;
 mod vp9;
 
+pub use bits::BitReader;
 pub use vp8::Vp8Descriptor;
 pub use vp9::Vp9Descriptor;
 

@@ -1,8 +1,8 @@
 //! Reads bit by bit, as video bitstream headers are written. Past the end everything is `None`.
 
-/// A cursor over bits, highest bit of each byte first.
+/// A cursor over bits, for who reads parameter sets and frame headers, highest bit of each byte first.
 #[derive(Clone, Debug)]
-pub(super) struct BitReader<'a> {
+pub struct BitReader<'a> {
     rest: &'a [u8],
     current: u8,
     bits_left: u8,
@@ -13,7 +13,7 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     /// Reads the bytes as they are.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,
             current: 0,
@@ -24,7 +24,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// Reads the payload of a NAL unit, leaving out the emulation prevention bytes (H.264 7.3.1).
-    pub(super) fn nal(bytes: &'a [u8]) -> Self {
+    pub fn nal(bytes: &'a [u8]) -> Self {
         Self {
             emulation_prevention: true,
             ..Self::new(bytes)
@@ -46,7 +46,8 @@ impl<'a> BitReader<'a> {
         Some(first)
     }
 
-    pub(super) fn flag(&mut self) -> Option<bool> {
+    /// The next bit.
+    pub fn flag(&mut self) -> Option<bool> {
         if self.bits_left == 0 {
             self.current = self.next_byte()?;
             self.bits_left = 8;
@@ -56,7 +57,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// The next `count` bits, at most 32.
-    pub(super) fn bits(&mut self, count: u32) -> Option<u32> {
+    pub fn bits(&mut self, count: u32) -> Option<u32> {
         let mut value = 0;
         for _ in 0..count {
             value = value << 1 | u32::from(self.flag()?);
@@ -64,7 +65,8 @@ impl<'a> BitReader<'a> {
         Some(value)
     }
 
-    pub(super) fn skip(&mut self, count: u32) -> Option<()> {
+    /// Passes over `count` bits.
+    pub fn skip(&mut self, count: u32) -> Option<()> {
         for _ in 0..count {
             self.flag()?;
         }
@@ -72,7 +74,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// An unsigned Exp-Golomb code (H.264 9.1) below 2^32 - 1.
-    pub(super) fn ue(&mut self) -> Option<u32> {
+    pub fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
@@ -84,7 +86,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// A signed Exp-Golomb code (H.264 9.1.1).
-    pub(super) fn se(&mut self) -> Option<i64> {
+    pub fn se(&mut self) -> Option<i64> {
         let code = i64::from(self.ue()?);
         Some(if code & 1 == 1 {
             (code + 1) / 2

@@ -1,0 +1,412 @@
+//! The recorder threads: they take packets off the taps and make fragments of them.
+//!
+//! Each carries many recorders; a recorder stays on one thread. They are neither shards nor tokio's
+//! threads, so what they do delays nobody; and they never wait for the disk, so a recorder delays no
+//! other.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanmill_engine::packet::codec::MediaKind;
+use tokio::sync::oneshot;
+
+use super::disk::{QueueFull, Writer};
+use super::info::{RecorderEvent, RecorderEvents, Status};
+use super::path::RecordingPath;
+use super::recording::{Output, Recording};
+use super::sink::{FileSink, Places, Shift, SinkError};
+use crate::media::reorder::Packet;
+
+/// How often a thread looks after its recorders: taps hold what comes meanwhile.
+const TURN: Duration = Duration::from_millis(10);
+
+/// How often a keyframe is wished for.
+const KEYFRAME_WISH: Duration = Duration::from_millis(500);
+
+/// How often the status is brought up to date.
+const STATUS_EVERY: Duration = Duration::from_millis(200);
+
+/// Items taken from one source in a turn: the others get theirs.
+const ITEMS_A_TURN: usize = 4096;
+
+/// What a source gives, in order of arrival.
+#[derive(Debug)]
+pub enum Item {
+    /// A packet, and the clock rate of its timestamps.
+    Packet(Packet, u32),
+    /// The publisher's sender report: NTP time and RTP timestamp of one moment.
+    Report(u64, u32),
+    /// The source began anew: nothing fits what was before.
+    Restarted,
+}
+
+/// One track of a publisher, as the recorder hears it.
+pub trait Source: Send {
+    /// Sound or pictures.
+    fn kind(&self) -> MediaKind;
+    /// The next item, if there is one now.
+    fn pop(&mut self) -> Option<Item>;
+    /// Wishes for a keyframe; wishes may be many.
+    fn want_keyframe(&mut self);
+}
+
+/// What a recorder's media become.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Files.
+    Files(FileSink),
+    /// The last seconds, for a flush.
+    Memory(Shift),
+}
+
+/// What a thread is told.
+pub(super) enum Command {
+    Add(Box<Running>),
+    /// The publisher's tracks; none: it left.
+    Attach(u64, Vec<Box<dyn Source>>),
+    Stop(u64, oneshot::Sender<Vec<Writer>>),
+    Flush(u64, RecordingPath, oneshot::Sender<Flushed>),
+}
+
+/// A flush on its way, and how long what it wrote lasts in microseconds; `None` if nothing was held.
+pub(super) type Flushed = Result<Option<(Writer, i64)>, SinkError>;
+
+/// One recorder at work.
+pub(super) struct Running {
+    pub(super) id: u64,
+    pub(super) recording: Recording,
+    pub(super) target: Target,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) events: RecorderEvents,
+    sources: Vec<(usize, Box<dyn Source>)>,
+    wished: Option<Instant>,
+    reported: Option<Instant>,
+    dropping: bool,
+    failed: bool,
+}
+
+/// All recorder threads.
+pub(super) struct Workers(Vec<Sender<Command>>);
+
+impl Workers {
+    pub(super) fn start(threads: usize, places: &Arc<Places>) -> io::Result<Self> {
+        let start = |number| {
+            let (sender, commands) = mpsc::channel();
+            let thread = Thread {
+                places: Arc::clone(places),
+                running: Vec::new(),
+                clock: EngineClock::default(),
+            };
+            std::thread::Builder::new()
+                .name(format!("recorder-{number}"))
+                .spawn(move || thread.run(&commands))?;
+            Ok(sender)
+        };
+        Ok(Self(
+            (0..threads.max(1)).map(start).collect::<io::Result<_>>()?,
+        ))
+    }
+
+    /// Tells the thread of recorder `id`; `false` if it has ended.
+    pub(super) fn tell(&self, id: u64, command: Command) -> bool {
+        let thread = usize::try_from(id).unwrap_or(0) % self.0.len();
+        self.0[thread].send(command).is_ok()
+    }
+}
+
+/// The engine's monotonic clock, as the packets tell it: none arrived later than now.
+#[derive(Debug)]
+struct EngineClock {
+    began: Instant,
+    offset_us: Option<i64>,
+}
+
+impl Default for EngineClock {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            offset_us: None,
+        }
+    }
+}
+
+impl EngineClock {
+    fn passed_us(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn arrived(&mut self, arrival_us: u64) {
+        let arrival_us = i64::try_from(arrival_us).unwrap_or(i64::MAX);
+        let offset_us = arrival_us - self.passed_us();
+        self.offset_us = Some(self.offset_us.map_or(offset_us, |most| most.max(offset_us)));
+    }
+
+    fn now_us(&self) -> u64 {
+        let now_us = self.passed_us() + self.offset_us.unwrap_or(0);
+        u64::try_from(now_us).unwrap_or(0)
+    }
+}
+
+struct Thread {
+    places: Arc<Places>,
+    running: Vec<Running>,
+    clock: EngineClock,
+}
+
+impl Thread {
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            // Without recorders there is nothing to look after.
+            if self.running.is_empty() {
+                match commands.recv() {
+                    Ok(command) => self.obey(command),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match commands.try_recv() {
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.end(),
+                }
+            }
+            let began = Instant::now();
+            for running in &mut self.running {
+                running.turn(&mut self.clock, &self.places);
+            }
+            std::thread::sleep(TURN.saturating_sub(began.elapsed()));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Add(running) => self.running.push(*running),
+            Command::Attach(id, sources) => {
+                let now_us = self.clock.now_us();
+                if let Some(running) = self.find(id) {
+                    running.attach(sources, now_us);
+                }
+            }
+            Command::Stop(id, done) => {
+                let position = self.running.iter().position(|running| running.id == id);
+                let stopped = position.map(|position| self.running.swap_remove(position));
+                let closing = stopped.map(|running| running.stop(&mut self.clock, &self.places));
+                // Whoever asked may have given up.
+                let _ = done.send(closing.unwrap_or_default());
+            }
+            Command::Flush(id, path, done) => {
+                let places = Arc::clone(&self.places);
+                let flushed = self
+                    .find(id)
+                    .map_or(Ok(None), |running| running.flush(&path, &places));
+                let _ = done.send(flushed);
+            }
+        }
+    }
+
+    fn find(&mut self, id: u64) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.id == id)
+    }
+
+    /// The program ends without having stopped the recorders.
+    fn end(mut self) {
+        for running in self.running.drain(..) {
+            running.stop(&mut self.clock, &self.places);
+        }
+    }
+}
+
+impl Running {
+    pub(super) fn new(
+        id: u64,
+        recording: Recording,
+        target: Target,
+        status: Arc<Mutex<Status>>,
+        events: RecorderEvents,
+    ) -> Self {
+        Self {
+            id,
+            recording,
+            target,
+            status,
+            events,
+            sources: Vec::new(),
+            wished: None,
+            reported: None,
+            dropping: false,
+            failed: false,
+        }
+    }
+
+    fn attach(&mut self, sources: Vec<Box<dyn Source>>, now_us: u64) {
+        let kinds: Vec<MediaKind> = sources.iter().map(|source| source.kind()).collect();
+        let numbers = self.recording.attach(&kinds, now_us);
+        self.sources = numbers.into_iter().zip(sources).collect();
+        self.wished = None;
+    }
+
+    fn turn(&mut self, clock: &mut EngineClock, places: &Places) {
+        if self.failed {
+            return;
+        }
+        self.listen(clock);
+        let now_us = clock.now_us();
+        while let Some(output) = self.recording.poll(now_us) {
+            self.put(output, places);
+        }
+        self.wish_for_keyframes(now_us);
+        if self.reported.is_none_or(|at| at.elapsed() >= STATUS_EVERY) {
+            self.reported = Some(Instant::now());
+            self.report();
+        }
+    }
+
+    /// Takes what the sources have.
+    fn listen(&mut self, clock: &mut EngineClock) {
+        for (track, source) in &mut self.sources {
+            for _ in 0..ITEMS_A_TURN {
+                match source.pop() {
+                    Some(Item::Packet(packet, clock_rate_hz)) => {
+                        clock.arrived(packet.arrival_us);
+                        self.recording.push(*track, packet, clock_rate_hz);
+                    }
+                    Some(Item::Report(ntp, timestamp)) => {
+                        self.recording.reported(*track, ntp, timestamp);
+                    }
+                    Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, output: Output, places: &Places) {
+        let result = match (&mut self.target, output) {
+            (Target::Files(files), Output::Part(head)) => files.begin(head, places).map(Ok),
+            (Target::Files(files), Output::Fragment(fragment)) => files.add(&fragment),
+            (Target::Memory(shift), Output::Part(head)) => {
+                shift.begin(head);
+                Ok(Ok(()))
+            }
+            (Target::Memory(shift), Output::Fragment(fragment)) => {
+                shift.add(fragment);
+                Ok(Ok(()))
+            }
+        };
+        match result {
+            Ok(Ok(())) => self.dropping = false,
+            Ok(Err(QueueFull)) => self.dropped(),
+            Err(error) => self.fail(&error, places),
+        }
+    }
+
+    /// The disk is behind: the fragment is gone, and video goes on with a keyframe.
+    fn dropped(&mut self) {
+        self.recording.await_keyframes();
+        let dropped = {
+            let mut status = lock(&self.status);
+            status.fragments_dropped += 1;
+            status.fragments_dropped
+        };
+        if !std::mem::replace(&mut self.dropping, true) {
+            tracing::warn!(
+                recorder = self.id,
+                dropped,
+                "the disk is behind: a fragment is dropped"
+            );
+            self.events.tell(RecorderEvent::Dropping {
+                recorder: self.id,
+                fragments_dropped: dropped,
+            });
+        }
+    }
+
+    fn fail(&mut self, error: &SinkError, places: &Places) {
+        self.failed = true;
+        self.sources.clear();
+        if let Target::Files(files) = &mut self.target {
+            files.close(places);
+        }
+        let why = error.to_string();
+        tracing::error!(recorder = self.id, why, "a recording was ended");
+        lock(&self.status).error = Some(why.clone());
+        self.events.tell(RecorderEvent::Failed {
+            recorder: self.id,
+            why,
+        });
+        self.report();
+    }
+
+    fn wish_for_keyframes(&mut self, now_us: u64) {
+        if self.wished.is_some_and(|at| at.elapsed() < KEYFRAME_WISH) {
+            return;
+        }
+        // What is held can be flushed only from a keyframe on: there must be one now and then.
+        let stale = match &self.target {
+            Target::Memory(shift) => shift.is_stale(now_us),
+            Target::Files(_) => false,
+        };
+        for (track, source) in &mut self.sources {
+            let video = source.kind() == MediaKind::Video;
+            if video && (stale || self.recording.wants_keyframe(*track)) {
+                source.want_keyframe();
+                self.wished = Some(Instant::now());
+            }
+        }
+    }
+
+    fn flush(&mut self, path: &RecordingPath, places: &Places) -> Flushed {
+        match &self.target {
+            Target::Memory(shift) => shift.flush(self.id, path, places),
+            Target::Files(_) => Ok(None),
+        }
+    }
+
+    fn stop(mut self, clock: &mut EngineClock, places: &Places) -> Vec<Writer> {
+        if !self.failed {
+            self.listen(clock);
+            for output in self.recording.finish(clock.now_us()) {
+                self.put(output, places);
+            }
+        }
+        let closing = match &mut self.target {
+            Target::Files(files) => {
+                files.close(places);
+                files.take_closing()
+            }
+            Target::Memory(_) => Vec::new(),
+        };
+        self.report();
+        closing
+    }
+
+    /// Brings the status up to date.
+    fn report(&mut self) {
+        let counts = self.recording.counts();
+        let live = !self.sources.is_empty();
+        let mut status = lock(&self.status);
+        status.live = live;
+        status.tracks = counts;
+        match &self.target {
+            Target::Files(files) => {
+                if let Some(path) = files.path() {
+                    status.path = Some(path.as_str().to_owned());
+                }
+                status.parts = files.parts();
+                (status.bytes, status.queued_bytes) = files.bytes();
+                status.duration_us = files.duration_us();
+            }
+            Target::Memory(shift) => {
+                let (held_us, bytes) = shift.holds();
+                status.duration_us = held_us;
+                status.bytes = bytes as u64;
+            }
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
