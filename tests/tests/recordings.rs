@@ -26,27 +26,51 @@ async fn server(dir: &Path, more: &[&str]) -> Server {
 /// Waits until the one recorder has recorded so much.
 async fn recorded(server: &Server, least_ms: u64) -> Value {
     let list = async || server.admin("recorder.list", json!({})).await;
-    let enough = |list: &Value| list[0]["duration_ms"].as_u64().is_some_and(|ms| ms >= least_ms);
-    wait::until("media in the recording", LIMIT, list, enough).await.unwrap()[0].clone()
+    let enough = |list: &Value| {
+        list[0]["duration_ms"]
+            .as_u64()
+            .is_some_and(|ms| ms >= least_ms)
+    };
+    wait::until("media in the recording", LIMIT, list, enough)
+        .await
+        .unwrap()[0]
+        .clone()
 }
 
 fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{program} {arguments:?}: {said}");
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{program} {arguments:?}: {said}"
+    );
     output.stdout
 }
 
 fn text(program: &str, arguments: &[&str]) -> String {
-    String::from_utf8(run(program, arguments)).unwrap().trim().to_owned()
+    String::from_utf8(run(program, arguments))
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn decode(file: &str) {
-    run("ffmpeg", &["-v", "error", "-nostdin", "-i", file, "-f", "null", "-"]);
+    run(
+        "ffmpeg",
+        &["-v", "error", "-nostdin", "-i", file, "-f", "null", "-"],
+    );
 }
 
 fn duration_ms(file: &str) -> f64 {
-    let arguments = ["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", file];
+    let arguments = [
+        "-v",
+        "error",
+        "-show_entries",
+        "format=duration",
+        "-of",
+        "csv=p=0",
+        file,
+    ];
     text("ffprobe", &arguments).parse::<f64>().unwrap() * 1000.0
 }
 
@@ -55,31 +79,75 @@ fn pictures(file: &str) -> Vec<(f64, f64)> {
     const CELLS: usize = 40;
     const WIDTH: usize = 640;
     let entries = ["-show_entries", "frame=pts_time", "-of", "csv=p=0", file];
-    let times = text("ffprobe", &[&["-v", "error", "-select_streams", "v:0"][..], &entries].concat());
-    let times = times.lines().map(|line| line.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0);
+    let times = text(
+        "ffprobe",
+        &[&["-v", "error", "-select_streams", "v:0"][..], &entries].concat(),
+    );
+    let times = times
+        .lines()
+        .map(|line| line.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0);
     // The middle row of the cells with the clock, of every picture.
     let filter = "scale=640:360,crop=640:1:0:9,format=gray";
-    let arguments = ["-v", "error", "-nostdin", "-i", file, "-map", "0:v", "-vf", filter,
-        "-fps_mode", "passthrough", "-f", "rawvideo", "-"];
+    let arguments = [
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        file,
+        "-map",
+        "0:v",
+        "-vf",
+        filter,
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-",
+    ];
     let rows = run("ffmpeg", &arguments);
     let clock = |row: &[u8]| {
         let bit = |cell: usize| u64::from(row[(2 * cell + 1) * WIDTH / CELLS / 2] > 128);
         let number = |from: usize, to: usize| (from..to).fold(0, |sum, cell| sum * 2 + bit(cell));
         let time = number(4, 32);
-        let sum = (0..4).fold(0x5a, |sum, byte| (sum * 31 + (time >> (8 * byte) & 0xff)) & 0xff);
+        let sum = (0..4).fold(0x5a, |sum, byte| {
+            (sum * 31 + (time >> (8 * byte) & 0xff)) & 0xff
+        });
         (number(0, 4) == 0b1011 && number(32, 40) == sum).then_some(time as f64)
     };
     let rows = rows.chunks_exact(WIDTH);
-    assert_eq!(rows.len(), times.clone().count(), "every picture has a time");
-    times.zip(rows).filter_map(|(time, row)| Some((time, clock(row)?))).collect()
+    assert_eq!(
+        rows.len(),
+        times.clone().count(),
+        "every picture has a time"
+    );
+    times
+        .zip(rows)
+        .filter_map(|(time, row)| Some((time, clock(row)?)))
+        .collect()
 }
 
 /// When beeps begin in the file, in milliseconds.
 fn beeps(file: &str) -> Vec<f64> {
     const RATE: usize = 48_000;
     const WINDOW: usize = RATE / 500;
-    let arguments = ["-v", "error", "-nostdin", "-i", file, "-map", "0:a", "-af",
-        "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "48000", "-f", "f32le", "-"];
+    let arguments = [
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        file,
+        "-map",
+        "0:a",
+        "-af",
+        "aresample=async=1:first_pts=0",
+        "-ac",
+        "1",
+        "-ar",
+        "48000",
+        "-f",
+        "f32le",
+        "-",
+    ];
     let samples: Vec<f32> = run("ffmpeg", &arguments)
         .chunks_exact(4)
         .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
@@ -100,7 +168,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// How much later than the picture the sound is: beeps are at whole seconds of the card's clock.
 fn sound_behind_picture_ms(file: &str) -> f64 {
-    let shown: Vec<f64> = pictures(file).iter().map(|(time, clock)| time - clock).collect();
+    let shown: Vec<f64> = pictures(file)
+        .iter()
+        .map(|(time, clock)| time - clock)
+        .collect();
     assert!(shown.len() > 30, "{} pictures show their time", shown.len());
     let picture = median(shown);
     let behind = beeps(file).into_iter().map(|beep| {
@@ -122,16 +193,26 @@ async fn is_recorded(codec: &str, progressive: bool) {
     recorded(&server, 8_000).await;
     let stop = json!({"recorder": created["id"]});
     let info = server.admin("recorder.stop", stop).await.unwrap();
-    assert_eq!((&info["error"], &info["state"]), (&Value::Null, &"stopped".into()), "{info}");
+    assert_eq!(
+        (&info["error"], &info["state"]),
+        (&Value::Null, &"stopped".into()),
+        "{info}"
+    );
     assert_eq!(info["path"], "a/show.mp4");
     let file = dir.path().join("a/show.mp4");
     let file = file.to_str().unwrap();
     decode(file);
     let lasts = duration_ms(file);
-    assert!((lasts - info["duration_ms"].as_f64().unwrap()).abs() < 100.0, "{lasts} ms; {info}");
+    assert!(
+        (lasts - info["duration_ms"].as_f64().unwrap()).abs() < 100.0,
+        "{lasts} ms; {info}"
+    );
     let behind = sound_behind_picture_ms(file);
     println!("{codec}: sound is {behind:.0} ms behind the picture, of {lasts:.0} ms");
-    assert!(behind.abs() < MOST_APART_MS, "sound is {behind} ms behind the picture");
+    assert!(
+        behind.abs() < MOST_APART_MS,
+        "sound is {behind} ms behind the picture"
+    );
     assert_eq!(page.console(), Vec::<String>::new());
 }
 
@@ -164,7 +245,13 @@ async fn a_server_killed_amid_a_recording_leaves_a_file_that_plays() {
     let info = recorded(&killed, 4_000).await;
     assert_eq!(info["by_rule"], true);
     let pid = killed.pid().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     drop(killed);
     let path = dir.path().join("main-1.mp4");
     let marker = dir.path().join(".main-1.mp4.recording");
@@ -174,7 +261,10 @@ async fn a_server_killed_amid_a_recording_leaves_a_file_that_plays() {
     let arguments = ["-v", "fatal", "-nostdin", "-i", file, "-f", "null", "-"];
     run("ffmpeg", &arguments);
     let left = duration_ms(file);
-    assert!(left >= info["duration_ms"].as_f64().unwrap() - 1_100.0, "{left} ms; {info}");
+    assert!(
+        left >= info["duration_ms"].as_f64().unwrap() - 1_100.0,
+        "{left} ms; {info}"
+    );
     let _again = server(dir.path(), &[]).await;
     assert!(!marker.exists());
     decode(file);
