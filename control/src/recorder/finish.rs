@@ -160,8 +160,14 @@ fn index(fragmented: &MoovBox, tables: &[Table], media_at: u64) -> io::Result<Ve
         };
         let scale = trak.mdia_box.mdhd_box.timescale;
         let media_duration = last.dts + u64::from(last.duration) - first.dts;
+        // Pictures that are decoded early are shown late: the last one may end after that.
+        let shown_until = table.samples.iter().map(|sample| {
+            (sample.dts + u64::from(sample.duration)).saturating_add_signed(sample.offset.into())
+        });
+        let shown = shown_until.max().unwrap_or(0).saturating_sub(first.dts);
         let starts = rescale(first.dts, scale, movie_scale);
-        let plays = rescale(media_duration, scale, movie_scale);
+        // Rounded up: an edit that ends early cuts off a sample.
+        let plays = rescale(shown.max(media_duration), scale, movie_scale) + 1;
         let end = starts + plays;
         trak.mdia_box.mdhd_box.duration = media_duration;
         trak.tkhd_box.duration = end;

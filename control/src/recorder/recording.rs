@@ -288,15 +288,17 @@ impl Recording {
                 duration: 0,
             });
         }
-        let starts = self
+        // A sample whose duration is not known yet may be the first of all.
+        let firsts = self
             .pending
             .iter()
-            .enumerate()
-            .filter_map(|(track, pending)| {
-                let first = pending.first()?;
-                Some(in_us(first.dts, self.tracks[track].timescale()))
+            .zip(&self.tracks)
+            .filter_map(|(pending, track)| {
+                let held = track.held_dts().filter(|_| track.description.is_some());
+                let first = pending.first().map(|sample| sample.dts).or(held)?;
+                Some(in_us(first, track.timescale()))
             });
-        let base_us = starts.min().unwrap_or(0);
+        let base_us = firsts.min().unwrap_or(0);
         self.part = Some(places);
         self.out.push_back(Output::Part(Head {
             tracks: heads,

@@ -72,7 +72,7 @@ impl TapSource {
         match encoding.create_tap(TapSpec::new(self.signal.clone())) {
             Ok(tap) => Some(tap),
             Err(error) => {
-                tracing::debug!(%error, "no tap for a recorder");
+                tracing::warn!(%error, "no tap for a recorder; it tries again");
                 None
             }
         }
@@ -89,7 +89,9 @@ impl TapSource {
         self.selected = Some(Instant::now());
         let wanted = self.wanted().rendition();
         let has = |tap: &Option<Tap>| tap.as_ref().is_some_and(|tap| tap.rendition() == wanted);
-        if has(&self.tap) {
+        if self.tap.is_none() {
+            self.tap = self.open(self.wanted());
+        } else if has(&self.tap) {
             self.next = None;
         } else if !has(&self.next) && self.wanted().is_active() {
             self.next = self.open(self.wanted());
@@ -131,7 +133,7 @@ impl Source for TapSource {
     }
 
     fn pop(&mut self) -> Option<Item> {
-        if self.track.encodings().len() > 1 {
+        if self.track.encodings().len() > 1 || self.tap.is_none() {
             self.reselect();
             self.change_over();
         }

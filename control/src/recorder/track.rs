@@ -21,6 +21,9 @@ const PICTURE_US: i64 = 33_333;
 /// What one of sound is: the usual packet.
 const SOUND_US: i64 = 20_000;
 
+/// Ticks between pictures at least: a millisecond. Players take closer ones for an error.
+const LEAST_APART: i64 = 90;
+
 /// What a track's samples come with.
 #[derive(Debug)]
 pub(super) enum Ready {
@@ -57,6 +60,7 @@ pub(super) struct Track {
     /// Complete but for its duration.
     held: Option<(Sample, u64)>,
     last_dts: Option<i64>,
+    last_duration: i64,
     order: DecodeOrder,
     /// A report that came before the first packet.
     early_report: Option<(u64, u32)>,
@@ -76,6 +80,7 @@ impl Track {
             description: None,
             held: None,
             last_dts: None,
+            last_duration: 0,
             order: DecodeOrder::default(),
             early_report: None,
             counts: TrackCounts::default(),
@@ -101,6 +106,11 @@ impl Track {
             interruptions: self.earlier.1 + self.depacketizer.interruptions(),
             ..self.counts
         }
+    }
+
+    /// When the sample is decoded that waits for its duration.
+    pub(super) fn held_dts(&self) -> Option<i64> {
+        self.held.as_ref().map(|(sample, _)| sample.dts)
     }
 
     pub(super) fn wants_keyframe(&self) -> bool {
@@ -199,10 +209,17 @@ impl Track {
         };
         let time_us = clock.time_us(unit.timestamp);
         let pts = ticks(time_us, self.timescale());
-        let earliest = self.last_dts.map_or(i64::MIN, |last| last + 1);
-        let dts = self.order.dts(pts).max(earliest);
+        let apart = match self.kind {
+            MediaKind::Video => LEAST_APART,
+            MediaKind::Audio => 1,
+        };
+        let earliest = self.last_dts.map_or(i64::MIN, |last| last + apart);
+        let reorders = matches!(unit.codec, Codec::H264 | Codec::H265);
+        let dts = if reorders { self.order.dts(pts) } else { pts };
+        let dts = dts.max(earliest);
         self.release(Some(dts), ready);
         self.last_dts = Some(dts);
+        let pts = if reorders { pts } else { dts };
         let sample = Sample {
             dts,
             composition_offset: i32::try_from(pts - dts).unwrap_or(0),
@@ -216,7 +233,13 @@ impl Track {
     /// Lets the held sample go: it lasts until the next one.
     fn release(&mut self, next_dts: Option<i64>, ready: &mut Vec<Ready>) {
         if let Some((mut sample, _)) = self.held.take() {
-            let until = next_dts.unwrap_or_else(|| sample.dts + self.usual_duration(&sample));
+            let until = next_dts.unwrap_or_else(|| {
+                let until = sample.dts + self.usual_duration(&sample);
+                // One that follows after all must not begin before this one has ended.
+                self.last_dts = Some(until - 1);
+                until
+            });
+            self.last_duration = until - sample.dts;
             sample.duration = u32::try_from(until - sample.dts).unwrap_or(u32::MAX);
             self.counts.samples += 1;
             ready.push(Ready::Sample(sample));
@@ -232,7 +255,14 @@ impl Track {
         match codec {
             Some(Codec::Pcmu | Codec::Pcma) => i64::try_from(sample.data.len()).unwrap_or(i64::MAX),
             Some(Codec::Opus) => opus_ticks(&sample.data).unwrap_or(960),
-            _ if self.kind == MediaKind::Video => ticks(PICTURE_US, self.timescale()),
+            _ if self.kind == MediaKind::Video => {
+                let usual = ticks(PICTURE_US, self.timescale());
+                if (1..usual).contains(&self.last_duration) {
+                    self.last_duration
+                } else {
+                    usual
+                }
+            }
             _ => ticks(SOUND_US, self.timescale()),
         }
     }

@@ -160,6 +160,8 @@ async fn a_stalled_disk_costs_fragments_and_nobody_waits() {
     let lasts = duration(&file);
     assert!(
         (lasts - f64::from(SECONDS)).abs() < 0.2,
-        "the gap is kept, it lasts {lasts} s"
+        "the gap is kept, it lasts {lasts} s: {:?} {:?}",
+        times(&file, "v:0"),
+        times(&file, "a:0")
     );
 }
