@@ -81,6 +81,8 @@ async fn stage() -> Stage {
     let seen = plays(&viewer, 3).await.unwrap();
     assert_eq!(seen.frame_width, SCENE_A.0);
     viewer.evaluate(NOTES).await.unwrap();
+    let noted = "frames_shown.length > 0";
+    viewer.wait_for(noted, LIMIT).await.unwrap();
     let session = session(&viewer).await.unwrap();
     Stage {
         server,
