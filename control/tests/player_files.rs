@@ -54,7 +54,7 @@ fn open(path: &Path) -> Result<Mp4, DemuxError> {
 fn samples(mp4: &Mp4) -> Vec<Sample> {
     let mut reader = mp4.reader().unwrap();
     let mut all = Vec::new();
-    while let Some(sample) = reader.next().unwrap() {
+    while let Some(sample) = reader.next_sample().unwrap() {
         all.push(sample);
     }
     all
@@ -241,7 +241,7 @@ fn a_seek_finds_the_same_keyframe_in_every_layout() {
             reader.seek(sought_us).unwrap();
             let mut found = [None, None];
             while found.contains(&None) {
-                let sample = reader.next().unwrap().unwrap();
+                let sample = reader.next_sample().unwrap().unwrap();
                 let slot = usize::from(mp4.tracks()[sample.track].kind == Kind::Audio);
                 found[slot].get_or_insert(sample);
             }
@@ -373,7 +373,7 @@ fn aac_becomes_opus_of_the_same_tone() {
         let count = channels as usize;
         let (mut pcm, mut heard, mut times) = (vec![0.0; 960 * count], Vec::new(), Vec::new());
         let (mut reader, mut buffer) = (mp4.reader().unwrap(), Vec::new());
-        while let Some(sample) = reader.next().unwrap() {
+        while let Some(sample) = reader.next_sample().unwrap() {
             if sample.track != track {
                 continue;
             }

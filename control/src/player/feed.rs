@@ -206,7 +206,7 @@ impl Feed {
             let Some(reader) = &mut self.reader else {
                 return Ok(None);
             };
-            let Some(sample) = reader.next()? else {
+            let Some(sample) = reader.next_sample()? else {
                 return Ok(None);
             };
             if sample.size == 0 {

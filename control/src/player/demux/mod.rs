@@ -227,7 +227,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`DemuxError`]: the file cannot be played on.
-    pub fn next(&mut self) -> Result<Option<Sample>, DemuxError> {
+    pub fn next_sample(&mut self) -> Result<Option<Sample>, DemuxError> {
         let mut first: Option<Sample> = None;
         for (track, line) in self.lines.iter_mut().enumerate() {
             if let Some(sample) = line.peek(track)?

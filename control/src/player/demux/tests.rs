@@ -56,12 +56,12 @@ fn samples_of(source: Source) -> Result<usize, DemuxError> {
     let mut reader = mp4.reader()?;
     let mut buffer = Vec::new();
     let mut count = 0;
-    while let Some(sample) = reader.next()? {
+    while let Some(sample) = reader.next_sample()? {
         reader.read(&sample, &mut buffer)?;
         count += 1;
     }
     reader.seek(mp4.duration_us().unwrap_or(0) / 2)?;
-    reader.next()?;
+    reader.next_sample()?;
     Ok(count)
 }
 
@@ -71,7 +71,7 @@ fn samples_come_in_the_order_of_their_times() {
     assert_eq!(mp4.duration_us(), Some(2_000_000));
     let mut reader = mp4.reader().unwrap();
     let (mut last_us, mut counts) = (0, [0, 0]);
-    while let Some(sample) = reader.next().unwrap() {
+    while let Some(sample) = reader.next_sample().unwrap() {
         assert!(sample.pts_us >= last_us);
         last_us = sample.pts_us;
         counts[sample.track] += 1;
@@ -91,7 +91,7 @@ fn a_seek_goes_to_the_keyframe_before() {
     ] {
         reader.seek(sought_us).unwrap();
         let mut first = [None, None];
-        while let Some(sample) = reader.next().unwrap() {
+        while let Some(sample) = reader.next_sample().unwrap() {
             first[sample.track].get_or_insert(sample);
         }
         let (video, audio) = (first[0].unwrap(), first[1].unwrap());
@@ -223,7 +223,7 @@ fn a_file_of_ten_gigabytes_takes_no_more_memory_than_a_small_one() {
     for sought_us in [0, 39_990_000_000, 20_000_000_000] {
         reader.seek(sought_us).unwrap();
         for _ in 0..1000 {
-            let Some(sample) = reader.next().unwrap() else {
+            let Some(sample) = reader.next_sample().unwrap() else {
                 break;
             };
             reader.read(&sample, &mut buffer).unwrap();
