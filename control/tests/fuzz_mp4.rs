@@ -24,7 +24,7 @@ fn read(bytes: Vec<u8>) {
         return;
     };
     let mut buffer = Vec::new();
-    while let Ok(Some(sample)) = reader.next() {
+    while let Ok(Some(sample)) = reader.next_sample() {
         let _ = reader.read(&sample, &mut buffer);
     }
     let _ = reader.seek(1_000_000);
