@@ -135,7 +135,7 @@ fn send(path: &Path, port: u16, receiver: &mut Child) {
     let mut reader = mp4.reader().unwrap();
     let (mut buffer, mut payloads, mut sequence_number) = (Vec::new(), Payloads::default(), 0_u16);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    while let Some(sample) = reader.next().unwrap() {
+    while let Some(sample) = reader.next_sample().unwrap() {
         reader.read(&sample, &mut buffer).unwrap();
         packetizer
             .packetize(&buffer, sample.is_keyframe, &mut payloads)
