@@ -35,7 +35,9 @@ pub(super) fn packetize(
 ) {
     let kind = |nal: &[u8]| nal[0] & 0x1f;
     let has_sets = nals.iter().any(|nal| kind(nal) == NAL_SPS);
-    let sets = parameter_sets.iter().filter(|_| is_keyframe && !has_sets);
+    let sets = parameter_sets
+        .iter()
+        .filter(|set| is_keyframe && !has_sets && !set.is_empty());
     // Delimiters and filler say nothing that RTP does not.
     let kept = nals
         .iter()
