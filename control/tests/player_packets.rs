@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fanmill_control::media::packetize::{MAX_PAYLOAD_BYTES, Packetizer, Payloads};
-use fanmill_control::player::demux::{Coding, Kind, Mp4, Source};
+use fanmill_control::player::demux::{Coding, Mp4, Source};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -63,15 +63,96 @@ fn waiting_bytes(port: u16) -> Option<u64> {
     })
 }
 
-fn wait_until(receiver: &mut Child, port: u16, what: &str, is_so: impl Fn(Option<u64>) -> bool) {
-    let begun = Instant::now();
-    while !is_so(waiting_bytes(port)) {
-        assert!(
-            receiver.try_wait().unwrap().is_none(),
-            "ffmpeg ended before {what}"
+/// ffmpeg as a receiver, which does not outlive its test.
+struct Receiver {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Receiver {
+    fn start(folder: &Path, name: &str, frames: usize) -> Self {
+        let port = free_port();
+        let description = folder.join("film.sdp");
+        let sdp = format!(
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=video {port} RTP/AVP 96\r\na=rtpmap:96 {name}/90000\r\n"
         );
-        assert!(begun.elapsed() < LIMIT, "no {what}");
-        std::thread::sleep(PAUSE);
+        std::fs::write(&description, sdp).unwrap();
+        let process = Command::new("ffmpeg")
+            .args([
+                "-v",
+                "error",
+                "-threads",
+                "1",
+                "-protocol_whitelist",
+                "file,udp,rtp",
+                "-i",
+            ])
+            .arg(&description)
+            .args(["-fps_mode", "passthrough", "-frames:v", &frames.to_string()])
+            .args(["-f", "framemd5", "-"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut receiver = Self { process, port };
+        receiver.wait_until("socket", |waiting| waiting.is_some());
+        receiver
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(Option<u64>) -> bool) {
+        let begun = Instant::now();
+        while !is_so(waiting_bytes(self.port)) && !self.has_ended() {
+            assert!(begun.elapsed() < LIMIT, "no {what}");
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn written(&mut self) -> String {
+        let mut list = String::new();
+        let mut output = self.process.stdout.take().unwrap();
+        output.read_to_string(&mut list).unwrap();
+        list
+    }
+}
+
+struct Sender {
+    socket: UdpSocket,
+    port: u16,
+    packetizer: Packetizer,
+    payloads: Payloads,
+    sequence_number: u16,
+}
+
+impl Sender {
+    fn send(&mut self, unit: &[u8], is_keyframe: bool, timestamp: u32) {
+        self.packetizer
+            .packetize(unit, is_keyframe, &mut self.payloads)
+            .unwrap();
+        let count = self.payloads.len();
+        for (index, payload) in self.payloads.iter().enumerate() {
+            assert!(payload.len() <= MAX_PAYLOAD_BYTES);
+            let marker = u8::from(index + 1 == count) << 7;
+            let mut packet = vec![0x80, marker | 96];
+            packet.extend(self.sequence_number.to_be_bytes());
+            packet.extend(timestamp.to_be_bytes());
+            packet.extend(7_u32.to_be_bytes());
+            packet.extend_from_slice(payload);
+            // Refused when the receiver has had enough.
+            let _ = self.socket.send_to(&packet, ("127.0.0.1", self.port));
+            self.sequence_number = self.sequence_number.wrapping_add(1);
+        }
     }
 }
 
@@ -93,90 +174,49 @@ fn received_as_read(name: &str, options: &str) {
         .unwrap();
     let expected = hashes(&String::from_utf8(listed.stdout).unwrap());
     assert_eq!(expected.len(), 75);
-
-    let port = free_port();
-    let description = folder.path().join("film.sdp");
-    let sdp = format!(
-        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=video {port} RTP/AVP 96\r\na=rtpmap:96 {name}/90000\r\n"
-    );
-    std::fs::write(&description, sdp).unwrap();
-    let mut receiver = Command::new("ffmpeg")
-        .args(["-v", "error", "-protocol_whitelist", "file,udp,rtp", "-i"])
-        .arg(&description)
-        .args(["-fps_mode", "passthrough", "-f", "framemd5", "-"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_until(&mut receiver, port, "socket", |waiting| waiting.is_some());
-    send(&path, port, &mut receiver);
-    wait_until(&mut receiver, port, "end of the queue", |waiting| {
-        waiting == Some(0)
-    });
-    let list = say_goodbye(receiver, port);
-    let received = hashes(&list);
-    assert_eq!(received.len(), expected.len(), "{name}");
+    let mut receiver = Receiver::start(folder.path(), name, expected.len());
+    send(&path, &mut receiver);
+    let received = hashes(&receiver.written());
     assert_eq!(received, expected, "{name}");
 }
 
-fn send(path: &Path, port: u16, receiver: &mut Child) {
+/// Sends a file, and then its first frame until the receiver has seen enough: it holds each frame
+/// back until another comes.
+fn send(path: &Path, receiver: &mut Receiver) {
     let file = File::open(path).unwrap();
     let len = file.metadata().unwrap().len();
     let mp4 = Mp4::open(Source::new(file, len)).unwrap();
-    let track = mp4
-        .tracks()
-        .iter()
-        .position(|track| track.kind == Kind::Video)
-        .unwrap();
-    let Coding::Direct { format, .. } = &mp4.tracks()[track].coding else {
+    let Coding::Direct { format, .. } = &mp4.tracks()[0].coding else {
         panic!("the video is not sent as it is");
     };
-    let mut packetizer = Packetizer::new(format.clone(), 0x7ff0);
+    let mut sender = Sender {
+        socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        port: receiver.port,
+        packetizer: Packetizer::new(format.clone(), 0x7ff0),
+        payloads: Payloads::default(),
+        sequence_number: 0,
+    };
     let mut reader = mp4.reader().unwrap();
-    let (mut buffer, mut payloads, mut sequence_number) = (Vec::new(), Payloads::default(), 0_u16);
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (mut unit, mut first, mut timestamp) = (Vec::new(), Vec::new(), 0);
     while let Some(sample) = reader.next_sample().unwrap() {
-        reader.read(&sample, &mut buffer).unwrap();
-        packetizer
-            .packetize(&buffer, sample.is_keyframe, &mut payloads)
-            .unwrap();
-        let timestamp = (sample.pts_us * 9 / 100) as u32;
-        let count = payloads.len();
-        for (index, payload) in payloads.iter().enumerate() {
-            assert!(payload.len() <= MAX_PAYLOAD_BYTES);
-            let marker = u8::from(index + 1 == count) << 7;
-            let mut packet = vec![0x80, marker | 96];
-            packet.extend(sequence_number.to_be_bytes());
-            packet.extend(timestamp.to_be_bytes());
-            packet.extend(7_u32.to_be_bytes());
-            packet.extend_from_slice(payload);
-            socket.send_to(&packet, ("127.0.0.1", port)).unwrap();
-            sequence_number = sequence_number.wrapping_add(1);
+        reader.read(&sample, &mut unit).unwrap();
+        if first.is_empty() {
+            first.clone_from(&unit);
         }
+        timestamp = (sample.pts_us * 9 / 100) as u32;
+        sender.send(&unit, sample.is_keyframe, timestamp);
         // Nothing may be lost for want of room.
-        wait_until(receiver, port, "room", |waiting| {
+        receiver.wait_until("room", |waiting| {
             waiting.is_some_and(|bytes| bytes < 40_000)
         });
     }
-}
-
-/// Sends RTCP BYE until ffmpeg ends, and gives what it wrote.
-fn say_goodbye(mut receiver: Child, port: u16) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let begun = Instant::now();
-    while receiver.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < LIMIT, "ffmpeg does not end");
-        let _ = socket.send_to(&[0x81, 203, 0, 1, 0, 0, 0, 7], ("127.0.0.1", port + 1));
+    while !receiver.has_ended() {
+        assert!(begun.elapsed() < LIMIT, "ffmpeg has not seen enough");
+        timestamp += 3600;
+        sender.send(&first, true, timestamp);
         std::thread::sleep(PAUSE);
     }
-    let mut list = String::new();
-    receiver
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut list)
-        .unwrap();
-    list
 }
 
 #[test]

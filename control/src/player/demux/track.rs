@@ -154,6 +154,8 @@ fn read_mvex(
     movie: &mut Movie,
 ) -> Result<(), DemuxError> {
     let mut extends = Vec::new();
+    // What `mvhd` says leaves out the fragments.
+    movie.duration_us = None;
     for child in boxes::children(source, mvex.content, mvex.end)? {
         match &child.name {
             b"mehd" => {
@@ -164,7 +166,7 @@ fn read_mvex(
                 };
                 movie.duration_us = match ticks {
                     Some(ticks) if ticks > 0 => Some(to_us(ticks, timescale)?),
-                    _ => movie.duration_us,
+                    _ => None,
                 };
             }
             b"trex" => {
