@@ -230,9 +230,12 @@ impl Recorders {
             table.insert(id, entry);
         }
         let target = match target {
-            Some(naming) => {
-                Target::Files(FileSink::new(id, &spec.stream, naming, spec.progressive))
-            }
+            Some(naming) => Target::Files(Box::new(FileSink::new(
+                id,
+                &spec.stream,
+                naming,
+                spec.progressive,
+            ))),
             None => {
                 let hold = spec.hold.unwrap_or_default();
                 Target::Memory(Shift::new(hold, self.0.config.max_hold_bytes))

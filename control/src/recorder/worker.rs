@@ -56,7 +56,7 @@ pub trait Source: Send {
 #[derive(Debug)]
 pub(super) enum Target {
     /// Files.
-    Files(FileSink),
+    Files(Box<FileSink>),
     /// The last seconds, for a flush.
     Memory(Shift),
 }
