@@ -14,6 +14,12 @@ const STEP_US: f64 = 2_000_000.0;
 /// Errors beyond this are corrected quickly: a report has just replaced the times of arrival.
 const LARGE_ERROR_US: f64 = 8_000.0;
 
+/// Errors beyond this are seen and heard: an encoder that looks far ahead, before the first report.
+const HUGE_ERROR_US: f64 = 100_000.0;
+
+/// Share of the passing time by which such an error is corrected.
+const FASTEST_SLEW: f64 = 0.5;
+
 /// Share of the passing time by which a large error is corrected.
 const FAST_SLEW: f64 = 0.05;
 
@@ -128,9 +134,10 @@ impl TrackClock {
         if passed_us > 0 {
             self.slewed_us = media_us;
             let error_us = self.target_us - self.offset_us;
-            let share = match error_us.abs() > LARGE_ERROR_US {
-                true => FAST_SLEW,
-                false => SLOW_SLEW,
+            let share = match error_us.abs() {
+                error if error > HUGE_ERROR_US => FASTEST_SLEW,
+                error if error > LARGE_ERROR_US => FAST_SLEW,
+                _ => SLOW_SLEW,
             };
             let most_us = passed_us as f64 * share;
             self.offset_us += error_us.clamp(-most_us, most_us);

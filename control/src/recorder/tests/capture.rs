@@ -197,6 +197,10 @@ fn hear(codec: Codec, ports: &[UdpSocket; 2], child: &Mutex<Child>, began: Insta
             Ok(len) => {
                 let arrival_us = u64::try_from(began.elapsed().as_micros()).unwrap();
                 let packet = packet(codec, &buffer[..len], &mut index, arrival_us);
+                // ffmpeg reports its clock before the first packet.
+                while let Ok(len) = ports[1].recv(&mut buffer) {
+                    heard.items.extend(report(&buffer[..len]));
+                }
                 heard
                     .items
                     .push(Item::Packet(packet, codec.clock_rate_hz()));

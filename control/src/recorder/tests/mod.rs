@@ -65,7 +65,14 @@ async fn record(
     spec: RecorderSpec,
     heard: impl IntoIterator<Item = Heard>,
 ) -> RecorderInfo {
-    let recorders = recorders(dir);
+    record_with(&recorders(dir), spec, heard).await
+}
+
+async fn record_with(
+    recorders: &Recorders,
+    spec: RecorderSpec,
+    heard: impl IntoIterator<Item = Heard>,
+) -> RecorderInfo {
     let id = recorders.create(&spec).unwrap();
     let (sources, stage, _) = stage(heard);
     recorders.attach(id, sources);
@@ -91,7 +98,7 @@ fn decode(file: &Path) {
     let output = Command::new("ffmpeg")
         .args(args)
         .arg(file)
-        .args(["-f", "null", "-"])
+        .args(["-enc_time_base:v", "-1", "-f", "null", "-"])
         .output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -163,7 +170,7 @@ async fn plays_as_it_came(video: (Codec, &[&str]), sound: (Codec, &[&str])) {
     assert_eq!([frames(&file, "v:0"), times(&file, "a:0").len()], expected);
     let lasts = duration(&file);
     assert!(
-        (lasts - f64::from(SECONDS)).abs() < 0.15,
+        (lasts - f64::from(SECONDS)).abs() < 0.3,
         "it lasts {lasts} s"
     );
     let (pictures, packets) = (times(&file, "v:0"), times(&file, "a:0"));
@@ -317,7 +324,7 @@ async fn a_finished_file_begins_with_its_index_and_has_the_same_pictures() {
     assert_eq!([frames(&file, "v:0"), times(&file, "a:0").len()], expected);
     let lasts = duration(&file);
     assert!(
-        (lasts - f64::from(SECONDS)).abs() < 0.15,
+        (lasts - f64::from(SECONDS)).abs() < 0.3,
         "it lasts {lasts} s"
     );
     assert_eq!(
@@ -333,7 +340,7 @@ async fn late_packets_find_their_place_and_lost_ones_leave_a_gap() {
     let expected = video.units();
     // Some packets come 300 ms late, as retransmissions do; then one picture is lost.
     for packet in video.packets() {
-        if packet.index % 17 == 0 {
+        if packet.index.is_multiple_of(17) {
             packet.arrival_us += 300_000;
         }
     }
@@ -354,7 +361,11 @@ async fn late_packets_find_their_place_and_lost_ones_leave_a_gap() {
         .items
         .retain(|item| !matches!(item, Item::Packet(packet, _) if packet.timestamp == lost));
     let dir = tempfile::tempdir().unwrap();
-    let info = record(dir.path(), spec("x.mp4"), [video, sound]).await;
+    // Long enough for a machine that gives the recorder's thread no time now and then.
+    let mut config = RecorderConfig::new(dir.path().to_owned());
+    config.wait = Duration::from_secs(5);
+    let recorders = Recorders::start(config).unwrap();
+    let info = record_with(&recorders, spec("x.mp4"), [video, sound]).await;
     let file = dir.path().join("x.mp4");
     decode(&file);
     // From the lost picture to the next keyframe (the 61st) nothing can be decoded.
