@@ -73,8 +73,12 @@ fn video(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
         }
         b"av01" => {
             let av1c = find(b"av1C")?;
-            let [_, second, _, _, obus @ ..] = av1c else {
-                return Err(damaged("av1C"));
+            let (second, obus) = match av1c {
+                [_, second, _, _, obus @ ..] => (*second, obus),
+                // ffmpeg 5 writes so when it writes the header before the first picture; the sequence
+                // header comes with that.
+                [] => (0, &[][..]),
+                _ => return Err(damaged("av1C")),
             };
             let configuration = obus.to_vec();
             Ok(direct(Format::Av1 { configuration }, [second >> 5, 0, 0]))
