@@ -1,8 +1,8 @@
 //! Plays MP4 files as live streams: what [`Media`] holds goes, packet by packet when it is due, into
 //! a [`Sink`].
 //!
-//! A [`Player`] is a handle. What it asks for is done by the threads of [`service`]: one paces all
-//! players of the process ([`pacer`]), two read ahead ([`feed`], on [`demux`]). Nothing here runs on
+//! A [`Player`] is a handle. What it asks for is done by the threads of `service`: one paces all
+//! players of the process (`pacer`), two read ahead (`feed`, on [`demux`]). Nothing here runs on
 //! a shard or on the threads of the control plane but short commands. [`Players`] has names for
 //! them, and `MediaServer::create_player` does without.
 

@@ -2,8 +2,8 @@
 //! stream from memory.
 //!
 //! The library, the admin socket, the pages and the rules of the configuration call [`Recorders`].
-//! Packets come from taps to the recorder threads ([`worker`]), which make samples ([`track`]) and
-//! fragments ([`recording`]) of them; the disk threads ([`disk`]) write those. No part may ever wait for
+//! Packets come from taps to the recorder threads (`worker`), which make samples (`track`) and
+//! fragments (`recording`) of them; the disk threads (`disk`) write those. No part may ever wait for
 //! the next one: a tap that is not emptied loses packets, a queue that is full refuses a fragment,
 //! and both are counted.
 
@@ -263,7 +263,7 @@ impl Recorders {
         self.0.workers.tell(id, Command::Attach(id, sources));
     }
 
-    /// Ends a recorder; returns when its files are complete, or after [`CLOSE_WAIT`] if the disk
+    /// Ends a recorder; returns when its files are complete, or after `CLOSE_WAIT` if the disk
     /// takes longer. One that had failed is forgotten.
     ///
     /// # Errors
