@@ -12,21 +12,17 @@ mod produce;
 mod publisher;
 mod publishers;
 mod session;
+mod tables;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
-use tokio::sync::watch;
 
 use crate::model::{
-    AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, Transport,
-    TransportKind, Unshown, attach_all,
+    AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, TransportKind,
 };
 use crate::sdp::Offer;
-use publishers::Publishers;
 
 pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
 pub use follow::{Follower, Live};
@@ -39,8 +35,8 @@ pub use publisher::{PublisherDetails, StandsOn};
 pub use publishers::{RETURN_AFTER, Role, TakeoverBack};
 pub use session::{IceRestart, Session};
 
-use follow::Followed;
 use publisher::Publisher;
+use tables::{Stream, Tables, show};
 
 /// Longest stream name in bytes: it stands in URLs and file names.
 pub const MAX_STREAM_NAME_BYTES: usize = 128;
@@ -117,29 +113,6 @@ pub struct Created {
     pub session: Arc<Session>,
     /// The answer to send back.
     pub answer: String,
-}
-
-#[derive(Default)]
-struct Stream {
-    publishers: Publishers,
-    /// Sessions that are shown this stream.
-    viewers: HashMap<String, Arc<Session>>,
-    /// What is told of it; `None` as long as nobody reads about it.
-    facts: Option<watch::Sender<events::Facts>>,
-    /// Bounds on the delay before playing, if an operator has set any for it.
-    delay: Option<DelayBounds>,
-}
-
-#[derive(Default)]
-struct Tables {
-    streams: HashMap<String, Stream>,
-    sessions: HashMap<String, Arc<Session>>,
-    by_transport: HashMap<TransportId, Arc<Session>>,
-    followed: Followed,
-    /// Somebody looks regularly at the streams that are read about.
-    looked_at: bool,
-    playout_rules: Vec<PlayoutRule>,
-    takeover_back: TakeoverBack,
 }
 
 struct Shared {
@@ -461,194 +434,12 @@ impl Broadcast {
     }
 }
 
-impl Tables {
-    fn check_room(&self, stream: &str, limits: BroadcastLimits) -> Result<(), BroadcastError> {
-        if !self.streams.contains_key(stream) && self.streams.len() >= limits.max_streams {
-            return Err(BroadcastError::TooManyStreams(limits.max_streams));
-        }
-        Ok(())
-    }
-
-    /// The bounds on the delay before playing that a stream has.
-    fn playout_delay(&self, stream: &str) -> Option<DelayBounds> {
-        let set = self.streams.get(stream).and_then(|stream| stream.delay);
-        set.or_else(|| playout::by_rule(&self.playout_rules, stream))
-    }
-
-    fn check_present(&self, session: &Session) -> Result<(), BroadcastError> {
-        let present = self.sessions.contains_key(&session.id);
-        present.then_some(()).ok_or(BroadcastError::UnknownSession)
-    }
-
-    fn enter(
-        &mut self,
-        kind: TransportKind,
-        role: Role,
-        stream: &str,
-        transport: Transport,
-    ) -> Arc<Session> {
-        let session = Arc::new(Session::new(kind, role, stream, transport));
-        self.sessions
-            .insert(session.id.clone(), Arc::clone(&session));
-        self.by_transport
-            .insert(session.transport.id(), Arc::clone(&session));
-        session
-    }
-
-    /// Notes that a viewer is shown another stream, or none.
-    fn move_viewer(&mut self, viewer: &Arc<Session>, stream: Option<&str>) {
-        let before = std::mem::replace(&mut *viewer.shown(), stream.map(str::to_owned));
-        if let Some(before) = before {
-            if let Some(entry) = self.streams.get_mut(&before) {
-                entry.viewers.remove(&viewer.id);
-            }
-            self.drop_if_unused(&before);
-        }
-        if let Some(stream) = stream {
-            let entry = self.streams.entry(stream.to_owned()).or_default();
-            entry.viewers.insert(viewer.id.clone(), Arc::clone(viewer));
-        }
-        viewer
-            .subscriptions()
-            .iter()
-            .for_each(|one| one.viewer_moved());
-    }
-
-    /// Takes a session off the lists of all sessions; `false` if it was taken off before.
-    fn forget(&mut self, session: &Session) -> bool {
-        self.by_transport.remove(&session.transport.id());
-        self.sessions.remove(&session.id).is_some()
-    }
-
-    fn leave(&mut self, session: &Arc<Session>) {
-        if !self.forget(session) {
-            return;
-        }
-        match session.kind {
-            TransportKind::View => self.move_viewer(session, None),
-            TransportKind::Publish => {
-                self.take_away(&session.stream, &Publisher::from(session));
-            }
-        }
-    }
-
-    /// The publisher in this place that may be replaced, if there is one at all.
-    ///
-    /// # Errors
-    /// [`BroadcastError::Occupied`], [`BroadcastError::BackupOccupied`] by one that is alive.
-    fn check_free(&self, stream: &str, role: Role) -> Result<Option<Publisher>, BroadcastError> {
-        let present = self.streams.get(stream);
-        match present.and_then(|stream| stream.publishers.get(role).cloned()) {
-            Some(publisher) if !publisher.is_dead() => Err(match role {
-                Role::Primary => BroadcastError::Occupied(stream.to_owned()),
-                Role::Backup => BroadcastError::BackupOccupied(stream.to_owned()),
-            }),
-            dead => Ok(dead),
-        }
-    }
-
-    /// Ends a publisher whose place another one is about to take.
-    fn replace(&mut self, dead: &Publisher) {
-        if let Some(session) = dead.session() {
-            self.forget(session);
-        }
-        dead.close_for(CloseReason::Replaced);
-    }
-
-    /// Puts a publisher in its place, and on air if it is to be.
-    fn put(&mut self, stream: &str, role: Role, publisher: Publisher) {
-        let entry = self.streams.entry(stream.to_owned()).or_default();
-        entry.publishers.set(role, publisher);
-        self.settle(stream);
-    }
-
-    /// Takes a publisher from its place, unless another one is there already.
-    fn take_away(&mut self, stream: &str, publisher: &Publisher) {
-        if let Some(entry) = self.streams.get_mut(stream) {
-            entry.publishers.remove(publisher);
-        }
-        self.settle(stream);
-        self.drop_if_unused(stream);
-    }
-
-    /// Shows the viewers of a stream the publisher they are to see now, if that is another one.
-    fn settle(&mut self, name: &str) {
-        let takeover_back = self.takeover_back;
-        if let Some(entry) = self.streams.get_mut(name)
-            && entry.publishers.settle(takeover_back)
-        {
-            self.show_on_air(name);
-        }
-    }
-
-    /// Shows who is on air now to all who watch or follow a stream.
-    fn show_on_air(&self, name: &str) {
-        if let Some(entry) = self.streams.get(name) {
-            self.followed.tell(name, entry.publishers.on_air());
-            entry.tell_publisher();
-            entry.show_on_air(name);
-        }
-    }
-
-    fn drop_if_unused(&mut self, name: &str) {
-        let unused = |entry: &Stream| entry.publishers.is_empty() && entry.viewers.is_empty();
-        if self.streams.get(name).is_some_and(unused) {
-            self.streams.remove(name);
-        }
-    }
-}
-
-impl Stream {
-    /// Shows all viewers the publisher that is on air, or nothing.
-    fn show_on_air(&self, name: &str) {
-        let Some(publisher) = self.publishers.on_air() else {
-            self.viewers.values().for_each(|viewer| show(viewer, None));
-            return;
-        };
-        let began = Instant::now();
-        let viewers = self.viewers.values();
-        let viewers = viewers.map(|viewer| viewer.transport.outgoing());
-        let Unshown { tracks, reason } = attach_all(viewers, publisher.incoming());
-        tracing::info!(
-            stream = name,
-            source = publisher.source(),
-            id = publisher.id(),
-            viewers = self.viewers.len(),
-            took_us = began.elapsed().as_micros() as u64,
-            "publisher on air"
-        );
-        if let Some(reason) = reason {
-            // They see what could be attached; an operator finds the rest here.
-            tracing::warn!(stream = name, tracks, %reason, "cannot show all viewers the stream fully");
-        }
-    }
-}
-
 /// Does what may wait for the data plane; `transport` is whose affair it is.
 async fn in_background(transport: u64, work: impl FnOnce() + Send + 'static) {
     let done = tokio::task::spawn_blocking(work).await;
     // It may also be cut off, by the end of the program.
     if done.is_err_and(|error| error.is_panic()) {
         tracing::error!(transport, "following a session panicked");
-    }
-}
-
-/// Shows a viewer what a publisher shares, or nothing.
-fn show(viewer: &Session, publisher: Option<&Publisher>) {
-    let outgoing = viewer.transport.outgoing();
-    let done = match publisher {
-        Some(publisher) => outgoing.attach_to(publisher.incoming()),
-        None => outgoing.detach().map_err(AttachError::from),
-    };
-    let transport = viewer.transport.id().0;
-    match done {
-        Ok(()) => {}
-        // One side has just gone, and its session is about to follow.
-        Err(AttachError::Engine(
-            EngineError::UnknownOutgoingTrack(_) | EngineError::UnknownRendition(_),
-        )) => tracing::debug!(transport, "nothing to show, or nobody to show it to"),
-        // It sees what could be attached; an operator finds the rest in the log.
-        Err(error) => tracing::warn!(transport, %error, "cannot show a stream fully"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod file;
 mod nearest;
+pub(crate) mod pattern;
 mod settings;
 mod validate;
 

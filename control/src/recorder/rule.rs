@@ -1,6 +1,7 @@
 //! Rules of the configuration: which streams are recorded by themselves, and where to.
 
 use super::path::{PathError, Template};
+use crate::config::pattern;
 
 /// Where a rule records to that does not say it.
 pub(super) const DEFAULT_TEMPLATE: &str = "{stream}/{date}-{time}.mp4";
@@ -33,7 +34,7 @@ impl Rule {
     /// Whether it is about this stream.
     #[must_use]
     pub fn matches(&self, stream: &str) -> bool {
-        matches(self.pattern.as_bytes(), stream.as_bytes())
+        pattern::fits(&self.pattern, stream)
     }
 
     /// Where it records to.
@@ -41,35 +42,6 @@ impl Rule {
     pub fn template(&self) -> &str {
         &self.template
     }
-}
-
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut begin) = (0, 0);
-    // The last star, and from where in the name it was tried last.
-    let mut star: Option<usize> = None;
-    let mut tried = 0;
-    while at < name.len() {
-        match pattern.get(begin) {
-            Some(b'*') => {
-                star = Some(begin);
-                tried = at;
-                begin += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == name[at] => {
-                begin += 1;
-                at += 1;
-            }
-            _ => {
-                let Some(star) = star else {
-                    return false;
-                };
-                begin = star + 1;
-                tried += 1;
-                at = tried;
-            }
-        }
-    }
-    pattern[begin..].iter().all(|&byte| byte == b'*')
 }
 
 #[cfg(test)]
