@@ -365,9 +365,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Sends a command about a peer to its shard. The table is held meanwhile, so that the peer is
+    /// not removed before the command.
     fn send_to_transport(&self, id: TransportId, command: Command) -> Result<(), EngineError> {
-        let shard = self.table().shard_of(id)?;
-        self.send(shard, command)
+        let table = self.table();
+        self.send(table.shard_of(id)?, command)
     }
 
     /// Carries out a change of the table. The caller holds the table meanwhile, so that two
@@ -447,8 +449,10 @@ impl Engine {
         id: TransportId,
         spec: IncomingTrackSpec,
     ) -> Result<(), EngineError> {
-        self.table().add_incoming_track(id, &spec)?;
-        self.send_to_transport(id, Command::AddIncomingTrack(id, Box::new(spec)))
+        let mut table = self.table();
+        table.add_incoming_track(id, &spec)?;
+        let command = Command::AddIncomingTrack(id, Box::new(spec));
+        self.send(table.shard_of(id)?, command)
     }
 
     /// Ends a track that a peer shared; what is attached to it shows nothing any more.
@@ -474,8 +478,10 @@ impl Engine {
         id: TransportId,
         spec: OutgoingTrackSpec,
     ) -> Result<(), EngineError> {
-        self.table().add_outgoing_track(id, spec.id)?;
-        self.send_to_transport(id, Command::AddOutgoingTrack(id, Box::new(spec)))
+        let mut table = self.table();
+        table.add_outgoing_track(id, spec.id)?;
+        let command = Command::AddOutgoingTrack(id, Box::new(spec));
+        self.send(table.shard_of(id)?, command)
     }
 
     /// Ends a track that a peer watched.
@@ -536,7 +542,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::UnknownRendition`].
     pub fn request_keyframe(&self, rendition: RenditionId) -> Result<(), EngineError> {
-        let home = self.table().home_of(rendition)?;
+        let table = self.table();
+        let home = table.home_of(rendition)?;
         self.send(home, Command::RequestKeyframe(rendition))
     }
 
@@ -551,7 +558,8 @@ impl Engine {
         rendition: RenditionId,
         delay: Option<PlayoutDelay>,
     ) -> Result<(), EngineError> {
-        let home = self.table().home_of(rendition)?;
+        let table = self.table();
+        let home = table.home_of(rendition)?;
         self.send(home, Command::SetPlayoutDelay(rendition, delay))
     }
 
