@@ -101,6 +101,9 @@ fn pictures(file: &str) -> Vec<(f64, f64)> {
         filter,
         "-fps_mode",
         "passthrough",
+        // Else pictures closer together than the rate it guesses count as errors.
+        "-enc_time_base:v",
+        "-1",
         "-f",
         "rawvideo",
         "-",

@@ -166,6 +166,12 @@ impl Player {
         self.0.shared.status()
     }
 
+    /// Waits until what was asked for before is done: a matter of microseconds. A seek is done when its
+    /// frame is looked for.
+    pub fn settle(&self) {
+        self.0.service.settle();
+    }
+
     /// What happens to it from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<PlayerEvent> {

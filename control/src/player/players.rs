@@ -134,11 +134,14 @@ impl Players {
         Ok(entry.player.clone())
     }
 
-    /// Everything about the player of a stream.
+    /// Everything about the player of a stream, after what was asked of it.
     ///
     /// # Errors
     /// [`PlayerError::Unknown`].
     pub fn info(&self, stream: &str) -> Result<PlayerInfo, PlayerError> {
+        if let Ok(player) = self.get(stream) {
+            player.settle();
+        }
         let players = self.players();
         let entry = players.get(stream);
         let entry = entry.ok_or_else(|| PlayerError::Unknown(stream.to_owned()))?;

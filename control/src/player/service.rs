@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::pacer::{Command, Done, NewPlayer, Pacer, PlayerId, Work};
 
@@ -17,9 +17,14 @@ const READERS: usize = 2;
 /// How often streams that were ended are noticed by players that send nothing.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 
+/// How long the answer to a request waits for what was asked to be done.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
 enum Message {
     Command(Command),
     Done(Box<Done>),
+    /// Whatever was sent before is done.
+    Reached(Sender<()>),
 }
 
 /// A way to the pacing thread.
@@ -78,6 +83,14 @@ impl Service {
         // The pacing thread ends with the process only.
         let _ = self.messages.send(Message::Command(command));
     }
+
+    /// Waits until the commands sent before are carried out.
+    pub(super) fn settle(&self) {
+        let (reply, answer) = bounded(1);
+        let _ = self.messages.send(Message::Reached(reply));
+        // The answer is but a report: on a machine that busy it may be an old one.
+        let _ = answer.recv_timeout(SETTLE_PATIENCE);
+    }
 }
 
 fn read(jobs: &Receiver<Work>, back: &Sender<Message>) {
@@ -127,5 +140,9 @@ fn take(pacer: &mut Pacer, message: Message) {
     match message {
         Message::Command(command) => pacer.handle(command, now_us()),
         Message::Done(done) => pacer.done(*done, now_us()),
+        Message::Reached(reply) => {
+            // Who asked may have given up.
+            let _ = reply.try_send(());
+        }
     }
 }
