@@ -364,6 +364,8 @@ impl Studio {
     pub fn send_nacks(&mut self, bursts: usize) {
         let number = self.viewers;
         assert!(number > 0, "somebody must miss a packet");
+        // What a later keyframe makes useless is not sent again.
+        self.make_keyframes(false);
         let mut lost = Vec::new();
         while lost.len() < bursts {
             self.burst(&vec![1150]);
