@@ -19,6 +19,13 @@ impl SenderClock {
         let ntp = self.ntp.wrapping_add(ntp_from_us(elapsed_us));
         (ntp, self.rtp.wrapping_add(ticks(elapsed_us, clock_rate)))
     }
+
+    /// The publisher's NTP time of a timestamp near that of the report, before or after it.
+    pub(crate) fn ntp_of(&self, timestamp: u32, clock_rate: u32) -> u64 {
+        let ticks = i128::from(timestamp.wrapping_sub(self.rtp).cast_signed());
+        let units = (ticks << 32).div_euclid(i128::from(clock_rate.max(1)));
+        self.ntp.wrapping_add_signed(units as i64)
+    }
 }
 
 /// Microseconds as NTP units of 2^-32 s.
@@ -43,5 +50,18 @@ mod tests {
             at_us: 1_000_000,
         };
         assert_eq!(clock.at(1_500_000, 90_000), ((5 << 32) + (1 << 31), 0));
+    }
+
+    #[test]
+    fn the_time_of_a_timestamp_is_reckoned_forward_and_back_and_across_the_wrap() {
+        let clock = SenderClock {
+            ntp: 100 << 32,
+            rtp: 45_000,
+            at_us: 0,
+        };
+        assert_eq!(clock.ntp_of(45_000, 90_000), 100 << 32);
+        assert_eq!(clock.ntp_of(90_000, 90_000), (100 << 32) + (1 << 31));
+        let before = 45_000u32.wrapping_sub(180_000);
+        assert_eq!(clock.ntp_of(before, 90_000), 98 << 32);
     }
 }

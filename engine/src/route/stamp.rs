@@ -102,7 +102,7 @@ impl Stamps {
             return None;
         }
         let ntp = match clock {
-            Some(clock) => ntp_at(clock, info.timestamp, clock_rate),
+            Some(clock) => clock.ntp_of(info.timestamp, clock_rate),
             // As the reports themselves: the publisher is given time to tell its clock.
             None if within(self.first_packet_us, REPORT_PATIENCE_US) => return None,
             None => ntp_from_us(now_us),
@@ -130,30 +130,9 @@ impl Stamps {
     }
 }
 
-/// The publisher's NTP time at an RTP timestamp.
-fn ntp_at(clock: &SenderClock, timestamp: u32, clock_rate: u32) -> u64 {
-    let ticks = i128::from(timestamp.wrapping_sub(clock.rtp).cast_signed());
-    let units = (ticks << 32) / i128::from(clock_rate.max(1));
-    clock.ntp.wrapping_add_signed(units as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_of_a_timestamp_is_reckoned_forward_and_back_and_across_the_wrap() {
-        let clock = SenderClock {
-            ntp: 100 << 32,
-            rtp: 45_000,
-            at_us: 0,
-        };
-        assert_eq!(ntp_at(&clock, 45_000 + 90_000, 90_000), 101 << 32);
-        assert_eq!(
-            ntp_at(&clock, 45_000u32.wrapping_sub(180_000), 90_000),
-            98 << 32
-        );
-    }
 
     #[test]
     fn a_frame_bears_the_delay_in_all_its_packets_or_in_none() {
