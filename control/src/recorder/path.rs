@@ -9,9 +9,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use time::UtcDateTime;
 
 /// What a recording's name ends in.
 const SUFFIX: &str = ".mp4";
@@ -153,25 +154,12 @@ impl Template {
 
 /// Date and time of day in UTC.
 fn date_and_time(now: SystemTime) -> (String, String) {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years that begin in March have the leap day at their end; 146,097 days are 400 years.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute) = (seconds / 3600, seconds / 60 % 60);
+    let now = UtcDateTime::from(now);
+    let (year, month, day) = now.to_calendar_date();
+    let (hour, minute, second) = now.time().as_hms();
     (
-        format!("{year:04}-{month:02}-{day:02}"),
-        format!("{hour:02}{minute:02}{:02}", seconds % 60),
+        format!("{year:04}-{:02}-{day:02}", u8::from(month)),
+        format!("{hour:02}{minute:02}{second:02}"),
     )
 }
 
@@ -364,7 +352,7 @@ mod tests {
 
     #[test]
     fn templates_name_stream_date_and_part() {
-        let at = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
+        let at = UNIX_EPOCH + std::time::Duration::from_secs(1_709_210_096);
         let template = Template::parse("{stream}/{date}-{time}.mp4").unwrap();
         assert_eq!(
             template.path("cam", at, 1).unwrap().as_str(),
