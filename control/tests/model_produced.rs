@@ -307,3 +307,23 @@ async fn streams_of_nothing_and_of_a_server_that_ends_are_not_made() {
     let late = media.create_incoming_stream("player", tracks, None);
     assert!(matches!(late, Err(CreateStreamError::Shutdown)));
 }
+
+#[tokio::test]
+async fn a_source_that_is_withdrawn_frees_its_place_and_leaves_the_backup_on_air() {
+    let server = Server::start(Options::default()).await;
+    let (stream, _producer) = source(&server.media);
+    server.broadcast.publish_stream("stage", &stream).unwrap();
+    let offer = Offer::new(Kind::Publish, "actpass");
+    let (_, answer) = server.create("/whip/stage?role=backup", &offer.text).await;
+    let _backup = Peer::connect(&offer, &answer).await;
+
+    server.broadcast.withdraw("stage", &stream);
+    let details = server.broadcast.stream("stage").unwrap();
+    assert_eq!(details.stream.source, Some("whip"));
+    assert_eq!(soon(stream.closed()).await, CloseReason::Requested);
+    let (next, _producer) = source(&server.media);
+    server.broadcast.publish_stream("stage", &next).unwrap();
+    let details = server.broadcast.stream("stage").unwrap();
+    assert_eq!(details.stream.publishers.len(), 2);
+    server.stop().await;
+}

@@ -1,6 +1,7 @@
 //! The methods about players and recordings.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Caller, Methods, Reason, RpcError};
@@ -12,79 +13,82 @@ struct Nothing {}
 
 /// Adds `player.*` and `recording.files`.
 pub fn add_player_methods(methods: &mut Methods, players: &Players) {
-    let of = players.clone();
-    methods.add(
+    let mut add = Adding { methods, players };
+    add.method(
         "player.create",
         "Makes a stream that plays a recording, or several in a row (paths); it begins with \
          player.play. rate: 0.25 to 4, silent unless 1.",
-        move |_: Caller, request: requests::Create| {
-            let of = of.clone();
-            async move { waiting(move || request.run(&of)).await }
-        },
+        requests::Create::run,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.play",
         "Plays: from the beginning, from where it was paused, or again after the end.",
-        move |_: Caller, request: requests::Stream| answer(request.play(&of)),
+        requests::Stream::play,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.pause",
         "Goes on showing the present frame.",
-        move |_: Caller, request: requests::Stream| answer(request.pause(&of)),
+        requests::Stream::pause,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.resume",
         "Goes on from where it was paused; the same as player.play.",
-        move |_: Caller, request: requests::Stream| answer(request.play(&of)),
+        requests::Stream::play,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.seek",
         "Shows the frame of a time (position_s) of the present file, or of another of the playlist \
          (item), and goes on from there if it was playing.",
-        move |_: Caller, request: requests::Seek| answer(request.run(&of)),
+        requests::Seek::run,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.set",
         "Changes the rate, or whether it begins again at the end.",
-        move |_: Caller, request: requests::Set| answer(request.run(&of)),
+        requests::Set::run,
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.stop",
         "Ends the player and its stream; viewers stay and wait for the next publisher.",
-        move |_: Caller, request: requests::Stream| {
-            let of = of.clone();
-            async move {
-                let stream = request.stream.clone();
-                waiting(move || request.stop(&of)).await?;
-                Ok(json!({ "stream": stream }))
-            }
+        |request: requests::Stream, players| {
+            let stream = request.stream.clone();
+            request.stop(players)?;
+            Ok(json!({ "stream": stream }))
         },
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "player.list",
         "Every player: state, file, position.",
-        move |_: Caller, Nothing {}| std::future::ready(Ok(of.list())),
+        |Nothing {}, players| Ok(players.list()),
     );
-    let of = players.clone();
-    methods.add(
+    add.method(
         "recording.files",
         "The MP4 files that can be played, the latest first.",
-        move |_: Caller, Nothing {}| {
-            let of = of.clone();
-            async move { waiting(move || Ok(of.recordings().list())).await }
-        },
+        |Nothing {}, players| Ok(players.recordings().list()),
     );
 }
 
-fn answer<T>(done: Result<T, PlayerError>) -> std::future::Ready<Result<T, RpcError>> {
-    std::future::ready(done.map_err(|error| refused(&error)))
+struct Adding<'a> {
+    methods: &'a mut Methods,
+    players: &'a Players,
+}
+
+impl Adding<'_> {
+    fn method<P, T>(
+        &mut self,
+        name: &'static str,
+        description: &'static str,
+        run: fn(P, &Players) -> Result<T, PlayerError>,
+    ) where
+        P: DeserializeOwned + Send + 'static,
+        T: Serialize + Send + 'static,
+    {
+        let players = self.players.clone();
+        self.methods
+            .add(name, description, move |_: Caller, params: P| {
+                let players = players.clone();
+                waiting(move || run(params, &players))
+            });
+    }
 }
 
 /// Runs what waits for a disk or for the data plane on a thread that may.

@@ -162,12 +162,7 @@ impl Broadcast {
         let entry = tables.streams.get_mut(stream);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
         entry.delay = bounds;
-        let publishers: Vec<_> = entry
-            .publishers
-            .iter()
-            .map(|(_, one)| one.clone())
-            .collect();
-        for publisher in publishers {
+        for publisher in entry.publishers.all() {
             self.tell_playout_delay(&tables, stream, publisher.incoming())?;
         }
         Ok(())
@@ -218,11 +213,14 @@ impl Broadcast {
         tables.check_room(stream, self.0.limits)?;
         let dead = tables.check_free(stream, role)?;
         let (transport, answer) = self.0.endpoint.publish(offer)?;
+        if let Err(error) = self.tell_playout_delay(&tables, stream, transport.incoming()) {
+            transport.close();
+            return Err(error.into());
+        }
         if let Some(dead) = dead {
             tables.replace(&dead);
         }
         let session = tables.enter(TransportKind::Publish, role, stream, transport);
-        self.tell_playout_delay(&tables, stream, session.transport.incoming())?;
         tables.put(stream, role, Publisher::from(&session));
         drop(tables);
         tracing::info!(stream, %role, transport = session.transport.id().0, "published");
@@ -434,12 +432,12 @@ impl Broadcast {
     }
 }
 
-/// Does what may wait for the data plane; `transport` is whose affair it is.
-async fn in_background(transport: u64, work: impl FnOnce() + Send + 'static) {
+/// Does what may wait for the data plane; `id` is whose affair it is, as the engine names it.
+async fn in_background(id: u64, work: impl FnOnce() + Send + 'static) {
     let done = tokio::task::spawn_blocking(work).await;
     // It may also be cut off, by the end of the program.
     if done.is_err_and(|error| error.is_panic()) {
-        tracing::error!(transport, "following a session panicked");
+        tracing::error!(id, "following a session or stream panicked");
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::publisher::Publisher;
-use super::{Broadcast, BroadcastError, Follower, Role, check_name};
+use super::{Broadcast, BroadcastError, Follower, Role, check_name, in_background};
 use crate::model::{CloseReason, ProducedStream};
 
 impl Broadcast {
@@ -25,10 +25,10 @@ impl Broadcast {
         if stream.is_ending() {
             return Err(BroadcastError::SourceEnded);
         }
+        self.tell_playout_delay(&tables, name, stream.incoming())?;
         if let Some(dead) = dead {
             tables.replace(&dead);
         }
-        self.tell_playout_delay(&tables, name, stream.incoming())?;
         tables.put(name, Role::Primary, Publisher::Produced(stream.clone()));
         drop(tables);
         let (source, id) = (stream.source(), stream.id().0);
@@ -46,11 +46,7 @@ impl Broadcast {
         let mut tables = self.tables();
         let entry = tables.streams.get(name);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(name.to_owned()))?;
-        let publishers: Vec<_> = entry
-            .publishers
-            .iter()
-            .map(|(_, one)| one.clone())
-            .collect();
+        let publishers = entry.publishers.all();
         if publishers.is_empty() {
             return Err(BroadcastError::NotLive(name.to_owned()));
         }
@@ -62,6 +58,14 @@ impl Broadcast {
             publisher.close_for(CloseReason::Requested);
         }
         Ok(())
+    }
+
+    /// Ends a produced stream that is published under this name, and nobody else. The name is free
+    /// when this returns. It waits for the data plane.
+    pub fn withdraw(&self, name: &str, stream: &ProducedStream) {
+        let publisher = Publisher::Produced(stream.clone());
+        self.tables().take_away(name, &publisher);
+        stream.close();
     }
 
     /// Follows a name while publishers come and go, whether or not there is one now.
@@ -87,11 +91,7 @@ impl Broadcast {
             let publisher = Publisher::Produced(stream);
             // All viewers are detached, which may wait for the data plane.
             let leave = move || broadcast.tables().take_away(&name, &publisher);
-            let left = tokio::task::spawn_blocking(leave).await;
-            // It may also be cut off, by the end of the program.
-            if left.is_err_and(|error| error.is_panic()) {
-                tracing::error!(id, "clearing up after a stream panicked");
-            }
+            in_background(id, leave).await;
         });
     }
 

@@ -120,6 +120,13 @@ impl Publishers {
             .filter_map(|role| Some((role, self.get(role)?)))
     }
 
+    /// Those that are there.
+    pub(super) fn all(&self) -> Vec<Publisher> {
+        self.iter()
+            .map(|(_, publisher)| publisher.clone())
+            .collect()
+    }
+
     /// The one that viewers are shown.
     pub(super) fn on_air(&self) -> Option<&Publisher> {
         self.on_air.as_ref()

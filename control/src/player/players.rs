@@ -10,7 +10,7 @@ use super::media::{Media, MediaError};
 use super::recordings::Recordings;
 use super::{Player, PlayerEvent, PlayerOptions, PlayerState};
 use crate::broadcast::{Broadcast, BroadcastError};
-use crate::model::CreateStreamError;
+use crate::model::{CreateStreamError, ProducedStream};
 
 /// Why a player was not made, or does not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,7 @@ pub struct PlayerInfo {
 
 struct Entry {
     player: Player,
+    produced: ProducedStream,
     repeat: bool,
 }
 
@@ -114,6 +115,7 @@ impl Players {
         self.watch_over(stream, &player);
         let entry = Entry {
             player,
+            produced,
             repeat: options.repeat,
         };
         let info = info(stream, &entry);
@@ -171,12 +173,8 @@ impl Players {
         let entry = entry.filter(|entry| is_there(&entry.player));
         let entry = entry.ok_or_else(|| PlayerError::Unknown(stream.to_owned()))?;
         entry.player.stop();
-        match self.0.broadcast.stop(stream) {
-            Ok(()) => Ok(()),
-            // It has gone by itself meanwhile.
-            Err(BroadcastError::UnknownStream(_) | BroadcastError::NotLive(_)) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.0.broadcast.withdraw(stream, &entry.produced);
+        Ok(())
     }
 
     /// All players, by their streams' names.
