@@ -7,6 +7,7 @@
 mod events;
 mod follow;
 mod info;
+mod layers;
 mod playout;
 mod produce;
 mod publisher;
@@ -84,6 +85,12 @@ pub enum BroadcastError {
     /// No such subscription to events, or not any more.
     #[error("there is no such event stream; it may have ended")]
     UnknownSubscription,
+    /// The viewer has no video track, or none of that media section.
+    #[error("the viewer has no video there to choose an encoding of")]
+    NoVideo,
+    /// The stream that is shown has no such encoding.
+    #[error("the stream has no encoding {0}; it has {1}")]
+    UnknownEncoding(String, String),
     /// No such stream.
     #[error("there is no stream {0}")]
     UnknownStream(String),
