@@ -144,6 +144,11 @@ impl Recording {
         self.tracks[track].reported(&mut self.clock, ntp, timestamp);
     }
 
+    /// When a track's packet was captured: it came before.
+    pub fn captured(&mut self, track: usize, ntp: u64, timestamp: u32) {
+        self.tracks[track].captured(&mut self.clock, ntp, timestamp);
+    }
+
     /// A track's source began anew: its timestamps have nothing to do with those before.
     pub fn restart(&mut self, track: usize, now_us: u64) {
         let mut ready = Vec::new();

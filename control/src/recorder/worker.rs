@@ -38,6 +38,8 @@ pub enum Item {
     Packet(Packet, u32),
     /// The publisher's sender report: NTP time and RTP timestamp of one moment.
     Report(u64, u32),
+    /// The same of the packet before, which said when it was captured.
+    Captured(u64, u32),
     /// The source began anew: nothing fits what was before.
     Restarted,
 }
@@ -274,6 +276,9 @@ impl Running {
                     }
                     Some(Item::Report(ntp, timestamp)) => {
                         self.recording.reported(*track, ntp, timestamp);
+                    }
+                    Some(Item::Captured(ntp, timestamp)) => {
+                        self.recording.captured(*track, ntp, timestamp);
                     }
                     Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
                     None => break,
