@@ -32,7 +32,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(200);
 const ITEMS_A_TURN: usize = 4096;
 
 /// What a source gives, in order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     /// A packet, and the clock rate of its timestamps.
     Packet(Packet, u32),
