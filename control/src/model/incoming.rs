@@ -285,6 +285,7 @@ fn engine_codec(codec: Codec) -> fanmill_engine::packet::codec::Codec {
         Codec::Vp9 => Engine::Vp9,
         Codec::Av1 => Engine::Av1,
         Codec::H264 => Engine::H264,
+        Codec::H265 => Engine::H265,
     }
 }
 

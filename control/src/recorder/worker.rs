@@ -32,12 +32,14 @@ const STATUS_EVERY: Duration = Duration::from_millis(200);
 const ITEMS_A_TURN: usize = 4096;
 
 /// What a source gives, in order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     /// A packet, and the clock rate of its timestamps.
     Packet(Packet, u32),
     /// The publisher's sender report: NTP time and RTP timestamp of one moment.
     Report(u64, u32),
+    /// The same of the packet before, which said when it was captured.
+    Captured(u64, u32),
     /// The source began anew: nothing fits what was before.
     Restarted,
 }
@@ -281,6 +283,9 @@ impl Running {
                     }
                     Some(Item::Report(ntp, timestamp)) => {
                         self.recording.reported(*track, ntp, timestamp);
+                    }
+                    Some(Item::Captured(ntp, timestamp)) => {
+                        self.recording.captured(*track, ntp, timestamp);
                     }
                     Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
                     None => break,

@@ -11,8 +11,8 @@ pub enum Coding {
     Direct {
         /// Its format.
         format: Format,
-        /// H.264: profile, compatibility and level, as `profile-level-id` has them. VP9 and AV1:
-        /// the profile, twice nothing.
+        /// H.264: profile, compatibility and level, as `profile-level-id` has them. H.265: profile,
+        /// tier and level. VP9 and AV1: the profile, twice nothing.
         profile: [u8; 3],
     },
     /// AAC, to be decoded and encoded anew.
@@ -159,7 +159,7 @@ fn hevc(hvcc: &[u8]) -> Option<Coding> {
         length_bytes: (lengths & 3) + 1,
         parameter_sets,
     };
-    Some(direct(format, [hvcc[1] & 0x1f, 0, hvcc[12]]))
+    Some(direct(format, [hvcc[1] & 0x1f, hvcc[1] >> 5 & 1, hvcc[12]]))
 }
 
 fn audio(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
