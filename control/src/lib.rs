@@ -14,5 +14,6 @@ pub mod media;
 pub mod model;
 pub mod player;
 pub mod recorder;
+pub mod rtmp;
 pub mod sdp;
 pub mod web;

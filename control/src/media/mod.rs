@@ -7,6 +7,7 @@
 
 pub mod audio;
 pub mod clock;
+pub mod configuration;
 pub mod depacketize;
 pub mod packetize;
 pub mod reorder;
