@@ -4,14 +4,17 @@
 pub mod admin;
 pub mod broadcast;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod dtls;
 pub mod events;
 pub mod http;
+pub mod ingest;
 pub mod log;
 pub mod media;
 pub mod model;
 pub mod player;
 pub mod recorder;
+pub mod rtmp;
 pub mod sdp;
 pub mod web;

@@ -45,6 +45,7 @@ impl Default for ServerOptions {
 pub struct Server {
     process: Process,
     http: SocketAddr,
+    rtmp: SocketAddr,
     udp_port: u16,
     shards: u16,
     admin: PathBuf,
@@ -75,10 +76,12 @@ impl Server {
         let folder = TempDir::with_prefix("fanmill-server-")?;
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
+        let rtmp = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
         let mut all = ["serve", "--http", &http.to_string()]
             .map(OsString::from)
             .to_vec();
+        all.extend(["--rtmp", &rtmp.to_string()].map(Into::into));
         all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
         all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
         all.extend(["--shards", &shards.to_string()].map(Into::into));
@@ -88,6 +91,7 @@ impl Server {
         let mut server = Server {
             process,
             http,
+            rtmp,
             udp_port,
             shards,
             admin,
@@ -123,6 +127,11 @@ impl Server {
     /// The address of `path` (which starts with a slash) on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
+    }
+
+    /// The RTMP address of `app/stream` on this server.
+    pub fn rtmp(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.rtmp)
     }
 
     /// The UDP address of a shard.
