@@ -12,5 +12,6 @@ pub mod media;
 pub mod model;
 pub mod player;
 pub mod recorder;
+pub mod rtsp;
 pub mod sdp;
 pub mod web;

@@ -27,6 +27,8 @@ pub struct ServerOptions {
     pub ip: IpAddr,
     /// The number of shards.
     pub shards: u16,
+    /// Whether it has an RTSP door.
+    pub rtsp: bool,
     /// Arguments beyond those the harness gives.
     pub arguments: Vec<OsString>,
 }
@@ -36,6 +38,7 @@ impl Default for ServerOptions {
         ServerOptions {
             ip: Ipv4Addr::LOCALHOST.into(),
             shards: 2,
+            rtsp: false,
             arguments: Vec::new(),
         }
     }
@@ -46,6 +49,7 @@ pub struct Server {
     process: Process,
     http: SocketAddr,
     udp_port: u16,
+    rtsp: Option<SocketAddr>,
     admin: PathBuf,
     stdout: Log,
     arguments: Vec<OsString>,
@@ -69,18 +73,25 @@ impl Server {
         let ServerOptions {
             ip,
             shards,
+            rtsp,
             arguments,
         } = options;
         let folder = TempDir::with_prefix("fanmill-server-")?;
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
+        let rtsp = match rtsp {
+            true => Some(TcpListener::bind((ip, 0))?.local_addr()?),
+            false => None,
+        };
+        let rtsp_at = rtsp.map_or("off".to_owned(), |address| address.to_string());
         let mut all = ["serve", "--http", &http.to_string()]
             .map(OsString::from)
             .to_vec();
         all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
         all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
         all.extend(["--shards", &shards.to_string()].map(Into::into));
+        all.extend(["--rtsp".into(), rtsp_at.into()]);
         all.extend(["--admin".into(), admin.clone().into()]);
         all.extend(arguments);
         let (process, stdout) = spawn(&all)?;
@@ -88,6 +99,7 @@ impl Server {
             process,
             http,
             udp_port,
+            rtsp,
             admin,
             stdout,
             arguments: all,
@@ -126,6 +138,15 @@ impl Server {
     /// The UDP address of a shard.
     pub fn udp(&self, shard: u16) -> SocketAddr {
         SocketAddr::new(self.http.ip(), self.udp_port + shard)
+    }
+
+    /// The RTSP address of a stream on this server, which must have been asked for.
+    ///
+    /// # Panics
+    /// If it has no RTSP door.
+    pub fn rtsp(&self, stream: &str) -> String {
+        let address = self.rtsp.expect("the options ask for RTSP");
+        format!("rtsp://{address}/{stream}")
     }
 
     /// The path of the admin socket.

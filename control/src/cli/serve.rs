@@ -13,15 +13,16 @@ use super::ServeArgs;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods, add_player_methods,
-    add_recorder_methods,
+    add_recorder_methods, add_rtsp_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listen};
 use crate::http::{self, HttpLimits};
 use crate::log::{self, LogControl, LogError};
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
+use crate::rtsp::{Rtsp, RtspLimits};
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -60,6 +61,14 @@ pub enum ServeError {
     Http {
         /// What was asked for.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The RTSP address could not be had.
+    #[error("cannot listen for RTSP on {address}: {source}; give another by --rtsp, or off")]
+    Rtsp {
+        /// What was asked for.
+        address: Listen,
         /// What the system said.
         source: io::Error,
     },
@@ -119,6 +128,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_player_methods(&mut methods, &players);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
+    let rtsp = start_rtsp(&config, &broadcast)?;
+    add_rtsp_methods(&mut methods, &rtsp);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
@@ -131,6 +142,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     tracing::info!("ready: open http://{address}/");
 
     shutdown.begun().await;
+    rtsp.stop();
     // While their streams are there: each file ends with the last packet that came.
     let stopped = tokio::time::timeout(FAREWELL, recorders.recorders().stop_all());
     if stopped.await.is_err() {
@@ -145,6 +157,19 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn start_rtsp(config: &Config, broadcast: &Broadcast) -> Result<Rtsp, ServeError> {
+    let failed = |source| ServeError::Rtsp {
+        address: config.rtsp,
+        source,
+    };
+    let listener = config.rtsp.bind("rtsp").map_err(failed)?;
+    let rtsp = Rtsp::start(broadcast.clone(), listener, RtspLimits::default()).map_err(failed)?;
+    if let Some(address) = rtsp.address() {
+        tracing::info!(%address, "RTSP door open");
+    }
+    Ok(rtsp)
 }
 
 /// Closes what a crash left open, and begins to record by the rules.

@@ -5,6 +5,7 @@
 //! is read again after start.
 
 mod file;
+mod listen;
 mod nearest;
 pub(crate) mod pattern;
 mod settings;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
 
+pub use listen::{Listen, NoListen};
 pub use nearest::nearest;
 pub use settings::Settings;
 pub use validate::{Invalid, MAX_PUBLIC_IPS, MAX_SHARDS};
@@ -84,6 +86,8 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Address of the RTSP server. Default `127.0.0.1:8554`.
+    pub rtsp: Listen,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -115,6 +119,7 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            rtsp: Listen::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
             log: "info".to_owned(),
         }
     }

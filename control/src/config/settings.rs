@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::{Config, Listen};
 use crate::broadcast::TakeoverBack;
 
 /// Configuration keys; `None` where nothing was given.
@@ -104,6 +104,10 @@ pub struct Settings {
     /// Milliseconds that a recorder waits for a missing packet [default: 500]
     #[arg(long, value_name = "MS")]
     pub recording_wait_ms: Option<u64>,
+    /// Address of the RTSP server, which streams are read from and published to; or off
+    /// [default: 127.0.0.1:8554]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtsp: Option<Listen>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -163,6 +167,7 @@ impl Settings {
             recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
+            rtsp: self.rtsp.or(lower.rtsp),
             log: self.log.or(lower.log),
         }
     }
@@ -201,6 +206,7 @@ impl Settings {
                 .unwrap_or(defaults.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
+            rtsp: self.rtsp.unwrap_or(defaults.rtsp),
             log: self.log.unwrap_or(defaults.log),
         }
     }
