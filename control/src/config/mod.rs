@@ -20,6 +20,7 @@ use fanmill_engine::limits::{
 use serde::Serialize;
 
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
+use crate::media::audio::AudioOptions;
 
 pub use listen::{Listen, NoListen};
 pub use nearest::nearest;
@@ -88,6 +89,9 @@ pub struct Config {
     pub recording_wait_ms: u64,
     /// Address of the RTSP server. Default `127.0.0.1:8554`.
     pub rtsp: Listen,
+    /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
+    /// stereo. Default 96,000.
+    pub opus_bitrate_bps: u32,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -120,6 +124,7 @@ impl Default for Config {
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
             rtsp: Listen::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }
     }

@@ -108,6 +108,10 @@ pub struct Settings {
     /// [default: 127.0.0.1:8554]
     #[arg(long, value_name = "IP:PORT|off")]
     pub rtsp: Option<Listen>,
+    /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
+    /// stereo; mono has half of it [default: 96000]
+    #[arg(long, value_name = "BPS")]
+    pub opus_bitrate_bps: Option<u32>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -168,6 +172,7 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
             rtsp: self.rtsp.or(lower.rtsp),
+            opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
             log: self.log.or(lower.log),
         }
     }
@@ -207,6 +212,7 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             rtsp: self.rtsp.unwrap_or(defaults.rtsp),
+            opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fanmill_engine::packet::rtcp::{Compound, RtcpPacket};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +25,9 @@ use super::play::{Feed, Out};
 use super::reading::{Next, Reading};
 use super::sessions::{Counts, Entered};
 use super::udp::{Incoming, UdpPair};
+
+/// Half a second at 8 Mbit/s; the system takes twice as much.
+const SEND_BUFFER_BYTES: usize = 512 << 10;
 
 /// Room that is made before each read.
 const READ_BYTES: usize = 4096;
@@ -115,6 +119,8 @@ impl Connection {
     ) -> io::Result<Self> {
         // What is written is written in one go.
         stream.set_nodelay(true)?;
+        // A reader that is behind is to be noticed before megabytes wait for it in the system.
+        set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES)?;
         let local = stream.local_addr()?;
         let (reader, writer) = stream.into_split();
         let (incoming_to, incoming) = mpsc::channel(INCOMING_QUEUE_PACKETS);
