@@ -5,8 +5,10 @@
 //! of its own. Nothing here knows a socket, a file or a clock: the caller says what arrived and when. It
 //! must never trust a payload: every length is checked.
 
+pub mod aac;
 pub mod audio;
 pub mod clock;
 pub mod depacketize;
 pub mod packetize;
 pub mod reorder;
+pub mod ts;
