@@ -4,9 +4,11 @@
 pub mod admin;
 pub mod broadcast;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod dtls;
 pub mod http;
+pub mod ingest;
 pub mod log;
 pub mod media;
 pub mod model;

@@ -12,13 +12,15 @@ use tokio::net::TcpListener;
 use super::ServeArgs;
 use super::shutdown::Shutdown;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods, add_player_methods,
-    add_recorder_methods,
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_ingest_methods, add_log_methods,
+    add_player_methods, add_recorder_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpLimits};
+use crate::ingest::Ingests;
 use crate::log::{self, LogControl, LogError};
+use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
@@ -117,6 +119,11 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_broadcast_methods(&mut methods, &broadcast);
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
+    let audio = AudioOptions {
+        opus_bitrate_bps: config.opus_bitrate_bps,
+    };
+    let ingests = Ingests::new(broadcast.clone(), audio);
+    add_ingest_methods(&mut methods, &ingests);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
     let admin = AdminServer::bind(&config.admin, methods)?;

@@ -19,6 +19,7 @@ use fanmill_engine::limits::{
 use serde::Serialize;
 
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
+use crate::media::audio::AudioOptions;
 
 pub use nearest::nearest;
 pub use settings::Settings;
@@ -84,6 +85,9 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
+    /// stereo. Default 96,000.
+    pub opus_bitrate_bps: u32,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -115,6 +119,7 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }
     }

@@ -104,6 +104,10 @@ pub struct Settings {
     /// Milliseconds that a recorder waits for a missing packet [default: 500]
     #[arg(long, value_name = "MS")]
     pub recording_wait_ms: Option<u64>,
+    /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
+    /// stereo; mono has half of it [default: 96000]
+    #[arg(long, value_name = "BPS")]
+    pub opus_bitrate_bps: Option<u32>,
     /// Log filter: error, warn, info, debug, trace, or directives such as
     /// info,fanmill_control=debug [default: info]
     #[arg(long, value_name = "FILTER")]
@@ -163,6 +167,7 @@ impl Settings {
             recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
+            opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
             log: self.log.or(lower.log),
         }
     }
@@ -201,6 +206,7 @@ impl Settings {
                 .unwrap_or(defaults.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
+            opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }
     }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 
 use super::Config;
+use crate::media::audio::AudioOptions;
 use crate::recorder::Rule;
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
@@ -98,6 +99,11 @@ impl Config {
             &TAKEOVER_AFTER_MS,
         )?;
         self.check_recordings()?;
+        within(
+            "opus-bitrate-bps",
+            self.opus_bitrate_bps,
+            &AudioOptions::BITRATES_BPS,
+        )?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
