@@ -15,4 +15,5 @@ pub mod model;
 pub mod player;
 pub mod recorder;
 pub mod sdp;
+pub mod streamer;
 pub mod web;

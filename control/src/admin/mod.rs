@@ -27,6 +27,7 @@ mod rpc;
 mod server;
 mod socket;
 mod standard;
+mod streamer;
 
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
@@ -40,3 +41,4 @@ pub use rpc::{Reason, RpcError};
 pub use server::{AdminServer, Limits};
 pub use socket::AdminError;
 pub use standard::add_log_methods;
+pub use streamer::add_streamer_methods;
