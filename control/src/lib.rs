@@ -16,4 +16,5 @@ pub mod player;
 pub mod recorder;
 pub mod rtsp;
 pub mod sdp;
+pub mod streamer;
 pub mod web;

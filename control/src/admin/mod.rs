@@ -28,6 +28,7 @@ mod rtsp;
 mod server;
 mod socket;
 mod standard;
+mod streamer;
 
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
@@ -42,3 +43,4 @@ pub use rtsp::add_rtsp_methods;
 pub use server::{AdminServer, Limits};
 pub use socket::AdminError;
 pub use standard::add_log_methods;
+pub use streamer::add_streamer_methods;

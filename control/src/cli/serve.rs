@@ -13,7 +13,7 @@ use super::ServeArgs;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_ingest_methods, add_log_methods,
-    add_player_methods, add_recorder_methods, add_rtsp_methods,
+    add_player_methods, add_recorder_methods, add_rtsp_methods, add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError, Listen};
@@ -25,6 +25,7 @@ use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
 use crate::rtsp::{Rtsp, RtspLimits};
+use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -82,6 +83,14 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// A session of plain RTP did not start.
+    #[error("cannot receive plain RTP as {stream:?}: {source}")]
+    PlainRtp {
+        /// The stream.
+        stream: String,
+        /// Why.
+        source: Box<StreamerError>,
+    },
     /// The media server did not start.
     #[error(transparent)]
     Media(#[from] MediaServerError),
@@ -133,6 +142,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     };
     let ingests = Ingests::new(broadcast.clone(), audio);
     add_ingest_methods(&mut methods, &ingests);
+    let streamers = start_streamers(&config, ingests.clone())?;
+    add_streamer_methods(&mut methods, &streamers);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
     let rtsp = start_rtsp(&config, &broadcast)?;
@@ -206,6 +217,26 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
         recorders,
         rules.collect(),
     ))
+}
+
+/// Begins to receive the plain RTP that the configuration describes.
+fn start_streamers(config: &Config, ingests: Ingests) -> Result<Streamers, ServeError> {
+    // The configuration was checked: all of this can be read.
+    let ports = config.rtp_ports.as_deref().map(PortRange::parse);
+    let ports = ports.and_then(Result::ok).map(|range| range.0);
+    let streamers = Streamers::new(ingests, ports);
+    for inlet in config
+        .rtp_in
+        .iter()
+        .filter_map(|text| Inlet::parse(text).ok())
+    {
+        let received = inlet.spec().and_then(|spec| streamers.receive(spec));
+        received.map_err(|source| ServeError::PlainRtp {
+            stream: inlet.stream,
+            source: Box::new(source),
+        })?;
+    }
+    Ok(streamers)
 }
 
 /// HTTP connections, within what the system lets this process open: half of it, and a quarter for

@@ -89,6 +89,11 @@ pub struct Config {
     pub recording_wait_ms: u64,
     /// Address of the RTSP server. Default `127.0.0.1:8554`.
     pub rtsp: Listen,
+    /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
+    pub rtp_in: Vec<String>,
+    /// Ports for plain RTP that leaves the choice to the server
+    /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
+    pub rtp_ports: Option<String>,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo. Default 96,000.
     pub opus_bitrate_bps: u32,
@@ -124,6 +129,8 @@ impl Default for Config {
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
             rtsp: Listen::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtp_in: Vec::new(),
+            rtp_ports: None,
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }

@@ -108,6 +108,14 @@ pub struct Settings {
     /// [default: 127.0.0.1:8554]
     #[arg(long, value_name = "IP:PORT|off")]
     pub rtsp: Option<Listen>,
+    /// Receive plain RTP as a stream: STREAM=FILE, such as cam1=/etc/fanmill/cam1.sdp; the file is the
+    /// sender's SDP; repeatable [default: none]
+    #[arg(long, value_name = "STREAM=FILE")]
+    pub rtp_in: Option<Vec<String>>,
+    /// UDP ports for plain RTP where a session leaves the choice to the server, such as 5000-5999
+    /// [default: any]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub rtp_ports: Option<String>,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo; mono has half of it [default: 96000]
     #[arg(long, value_name = "BPS")]
@@ -172,6 +180,8 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
             rtsp: self.rtsp.or(lower.rtsp),
+            rtp_in: self.rtp_in.or(lower.rtp_in),
+            rtp_ports: self.rtp_ports.or(lower.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
             log: self.log.or(lower.log),
         }
@@ -212,6 +222,8 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             rtsp: self.rtsp.unwrap_or(defaults.rtsp),
+            rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
+            rtp_ports: self.rtp_ports.or(defaults.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }

@@ -41,11 +41,20 @@ impl Picture {
         }
     }
 
-    fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
         match nal_type(nal) {
             // AVC file format (ISO 14496-15 5.3.2): no delimiters, no filler.
             DELIMITER | FILLER | 0 => Ok(()),
             _ => self.nals.add(nal),
+        }
+    }
+
+    /// Keeps a parameter set that was told outside of the pictures.
+    pub(super) fn keep_set(&mut self, set: &[u8]) {
+        match nal_type(set) {
+            SPS => set.clone_into(&mut self.sps),
+            PPS => set.clone_into(&mut self.pps),
+            _ => {}
         }
     }
 

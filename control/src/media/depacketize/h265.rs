@@ -40,11 +40,18 @@ impl Picture {
         }
     }
 
-    fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
         match nal_type(nal) {
             DELIMITER | FILLER => Ok(()),
             _ if nal.len() < 2 => Err(Malformed),
             _ => self.nals.add(nal),
+        }
+    }
+
+    /// Keeps a parameter set that was told outside of the pictures.
+    pub(super) fn keep_set(&mut self, set: &[u8]) {
+        if let kind @ VPS..=PPS = nal_type(set) {
+            set.clone_into(&mut self.sets[usize::from(kind - VPS)]);
         }
     }
 
