@@ -11,6 +11,8 @@ use common::media::{Rtp, audio, byes, keyframe};
 use common::rtsp::Client;
 use common::server::{Options, Server};
 use common::{soon, until};
+use fanmill_control::ingest::Ingests;
+use fanmill_control::media::audio::AudioOptions;
 use fanmill_control::model::ProducedTrack;
 use fanmill_control::rtsp::{Rtsp, RtspLimits};
 use fanmill_engine::producer::{ProduceError, ProducedPacket};
@@ -31,7 +33,8 @@ impl Door {
     async fn open(limits: RtspLimits) -> Self {
         let server = Server::start(Options::default()).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let rtsp = Rtsp::start(server.broadcast.clone(), Some(listener), limits).unwrap();
+        let ingests = Ingests::new(server.broadcast.clone(), AudioOptions::default());
+        let rtsp = Rtsp::start(ingests, Some(listener), limits).unwrap();
         let address = rtsp.address().unwrap();
         Self {
             server,
@@ -298,7 +301,11 @@ async fn a_reader_pauses_and_goes_on_and_cannot_ask_what_makes_no_sense() {
 
 #[tokio::test]
 async fn readers_see_the_next_publisher_in_the_same_session() {
-    let door = Door::open(RtspLimits::default()).await;
+    let limits = RtspLimits {
+        reader_linger: Duration::from_secs(1),
+        ..RtspLimits::default()
+    };
+    let door = Door::open(limits).await;
     let publishing = door.publish(0);
     let mut client = door.reader(None).await;
     client.granted("PLAY", "", "").await;
@@ -350,7 +357,7 @@ async fn a_reader_that_reads_nothing_is_dropped_alone() {
 #[tokio::test]
 async fn a_thousand_half_open_connections_disturb_nobody() {
     let limits = RtspLimits {
-        request_timeout: Duration::from_secs(3),
+        request_timeout: Duration::from_secs(2),
         ..RtspLimits::default()
     };
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -24,7 +24,7 @@ use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
-use crate::rtsp::{Rtsp, RtspLimits};
+use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
 /// How long saying goodbye to all peers may take.
@@ -146,7 +146,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_streamer_methods(&mut methods, &streamers);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
-    let rtsp = start_rtsp(&config, &broadcast)?;
+    let rtsp = start_rtsp(&config, &ingests)?;
     add_rtsp_methods(&mut methods, &rtsp);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
@@ -177,15 +177,21 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn start_rtsp(config: &Config, broadcast: &Broadcast) -> Result<Rtsp, ServeError> {
+fn start_rtsp(config: &Config, ingests: &Ingests) -> Result<Rtsp, ServeError> {
     let failed = |source| ServeError::Rtsp {
         address: config.rtsp,
         source,
     };
     let listener = config.rtsp.bind("rtsp").map_err(failed)?;
-    let rtsp = Rtsp::start(broadcast.clone(), listener, RtspLimits::default()).map_err(failed)?;
+    let rtsp = Rtsp::start(ingests.clone(), listener, RtspLimits::default()).map_err(failed)?;
     if let Some(address) = rtsp.address() {
         tracing::info!(%address, "RTSP door open");
+    }
+    for pull in &config.rtsp_pull {
+        // Their form was checked; a name that cannot be one, or is there twice, was not.
+        if let Err(error) = PullSpec::parse(pull).and_then(|spec| rtsp.pull(spec)) {
+            tracing::error!(%error, "a stream of rtsp-pull is not pulled");
+        }
     }
     Ok(rtsp)
 }

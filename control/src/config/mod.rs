@@ -89,6 +89,9 @@ pub struct Config {
     pub recording_wait_ms: u64,
     /// Address of the RTSP server. Default `127.0.0.1:8554`.
     pub rtsp: Listen,
+    /// Streams that are pulled from other RTSP servers, `STREAM=URL`
+    /// ([`PullSpec`](crate::rtsp::PullSpec)). Default: none.
+    pub rtsp_pull: Vec<String>,
     /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
     pub rtp_in: Vec<String>,
     /// Ports for plain RTP that leaves the choice to the server
@@ -129,6 +132,7 @@ impl Default for Config {
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
             rtsp: Listen::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtsp_pull: Vec::new(),
             rtp_in: Vec::new(),
             rtp_ports: None,
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,

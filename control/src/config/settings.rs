@@ -108,6 +108,10 @@ pub struct Settings {
     /// [default: 127.0.0.1:8554]
     #[arg(long, value_name = "IP:PORT|off")]
     pub rtsp: Option<Listen>,
+    /// Make a stream of what a camera or another RTSP server has: STREAM=URL, such as
+    /// cam1=rtsp://user:password@192.0.2.9/stream1; repeatable [default: none]
+    #[arg(long, value_name = "STREAM=URL")]
+    pub rtsp_pull: Option<Vec<String>>,
     /// Receive plain RTP as a stream: STREAM=FILE, such as cam1=/etc/fanmill/cam1.sdp; the file is the
     /// sender's SDP; repeatable [default: none]
     #[arg(long, value_name = "STREAM=FILE")]
@@ -180,6 +184,7 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
             rtsp: self.rtsp.or(lower.rtsp),
+            rtsp_pull: self.rtsp_pull.or(lower.rtsp_pull),
             rtp_in: self.rtp_in.or(lower.rtp_in),
             rtp_ports: self.rtp_ports.or(lower.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
@@ -222,6 +227,7 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             rtsp: self.rtsp.unwrap_or(defaults.rtsp),
+            rtsp_pull: self.rtsp_pull.unwrap_or(defaults.rtsp_pull),
             rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
             rtp_ports: self.rtp_ports.or(defaults.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanmill_engine::packet::rtcp::{Compound, RtcpPacket};
@@ -16,21 +16,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Shared;
+use super::description::Described;
 use super::limits::{INCOMING_QUEUE_PACKETS, WRITE_TIMEOUT};
 use super::message::{Framer, Message, MessageError, put_packet};
 use super::play::{Feed, Out};
 use super::reading::{Next, Reading};
+use super::receive::Receiver;
 use super::sessions::{Counts, Entered};
 use super::udp::{Incoming, UdpPair};
+use crate::model::CloseReason;
 
 /// Half a second at 8 Mbit/s; the system takes twice as much.
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 
-/// Room that is made before each read.
+/// Room that is made before each read: for requests, and for pictures.
 const READ_BYTES: usize = 4096;
+const READ_BYTES_OF_PUBLISHER: usize = 64 << 10;
+
+/// How often missing packets of a publisher are given up, and it is told what came.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,10 @@ pub(super) enum End {
     TooSlow,
     #[error("the stream ended, or is something else now")]
     StreamEnded,
+    #[error("the stream was ended: {0}")]
+    Stopped(CloseReason),
+    #[error("what is published cannot be shown: {0}")]
+    Refused(String),
     #[error(transparent)]
     Message(#[from] MessageError),
     #[error("a request without CSeq cannot be answered")]
@@ -79,10 +90,45 @@ pub(super) struct SetUp {
 /// What a client has set up.
 pub(super) struct Session {
     pub(super) id: String,
-    pub(super) feed: Arc<Feed>,
+    pub(super) of: Of,
     pub(super) tracks: Vec<SetUp>,
-    /// While it plays.
-    pub(super) reading: Option<(Reading, Entered)>,
+    /// While media flows.
+    pub(super) running: Option<Running>,
+}
+
+/// What a session is about.
+pub(super) enum Of {
+    /// A stream that is read.
+    Feed(Arc<Feed>),
+    /// A stream that is published.
+    Announced(Arc<Announced>),
+}
+
+/// What a publisher announced.
+pub(super) struct Announced {
+    pub(super) stream: String,
+    pub(super) tracks: Vec<Described>,
+}
+
+impl Of {
+    /// The stream's name.
+    pub(super) fn stream(&self) -> &str {
+        match self {
+            Self::Feed(feed) => feed.stream(),
+            Self::Announced(announced) => &announced.stream,
+        }
+    }
+}
+
+/// Media that flows.
+pub(super) struct Running {
+    pub(super) flow: Flow,
+    pub(super) entered: Entered,
+}
+
+pub(super) enum Flow {
+    Read(Reading),
+    Publish(Box<Receiver>),
 }
 
 /// See the module.
@@ -93,11 +139,12 @@ pub(super) struct Connection {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     framer: Framer,
-    /// The stream that was described last: it goes on for the session that follows.
-    pub(super) feed: Option<Arc<Feed>>,
+    /// The stream that was described or announced last: it goes on for the session that follows.
+    pub(super) of: Option<Of>,
     pub(super) session: Option<Session>,
     pub(super) incoming_to: mpsc::Sender<Incoming>,
     incoming: mpsc::Receiver<Incoming>,
+    tick: Interval,
     /// When the client was last heard of.
     heard: Instant,
 }
@@ -108,6 +155,8 @@ enum Event {
     Read(io::Result<usize>),
     Next(Next),
     Incoming(Option<Incoming>),
+    Tick,
+    StreamClosed(CloseReason),
     Deadline,
 }
 
@@ -123,6 +172,8 @@ impl Connection {
         set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES)?;
         let local = stream.local_addr()?;
         let (reader, writer) = stream.into_split();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (incoming_to, incoming) = mpsc::channel(INCOMING_QUEUE_PACKETS);
         Ok(Self {
             shared,
@@ -131,10 +182,11 @@ impl Connection {
             reader,
             writer,
             framer: Framer::new(),
-            feed: None,
+            of: None,
             session: None,
             incoming_to,
             incoming,
+            tick,
             heard: Instant::now(),
         })
     }
@@ -149,7 +201,7 @@ impl Connection {
         let (peer, reason) = (self.peer, end.to_string());
         match &self.session {
             Some(session) => {
-                let stream = session.feed.stream();
+                let stream = session.of.stream();
                 tracing::info!(stream, %peer, reason, "RTSP session ended");
             }
             None => tracing::debug!(%peer, reason, "RTSP connection ended"),
@@ -158,6 +210,10 @@ impl Connection {
             // Those who speak another protocol learn what this is.
             let refusal = format!("RTSP/1.0 400 {reason}\r\n\r\n");
             let _ = timeout(WRITE_TIMEOUT, self.writer.write_all(refusal.as_bytes())).await;
+        }
+        let running = self.session.and_then(|session| session.running);
+        if let Some(Flow::Publish(receiver)) = running.map(|running| running.flow) {
+            receiver.stop().await;
         }
     }
 
@@ -169,10 +225,16 @@ impl Connection {
             Event::Next(Next::TooSlow) => Err(End::TooSlow),
             Event::Next(Next::Ended) => Err(End::StreamEnded),
             Event::Incoming(Some(incoming)) => {
-                self.heard = Instant::now();
-                self.take_packet(incoming.is_rtcp, &incoming.bytes);
+                self.take_packet(incoming);
+                for _ in 0..self.incoming.len() {
+                    if let Ok(incoming) = self.incoming.try_recv() {
+                        self.take_packet(incoming);
+                    }
+                }
                 Ok(())
             }
+            Event::Tick => self.tick().await,
+            Event::StreamClosed(reason) => Err(End::Stopped(reason)),
             // This side of the channel has a sender itself.
             Event::Incoming(None) => Ok(()),
             Event::Deadline => Err(End::Silent),
@@ -182,12 +244,33 @@ impl Connection {
     async fn event(&mut self) -> Event {
         let deadline = self.deadline();
         let stop = &self.shared.stop;
+        let running = self.session.as_mut().and_then(|s| s.running.as_mut());
+        let flow = running.map(|running| &mut running.flow);
+        let (reading, receiver) = match flow {
+            Some(Flow::Read(reading)) => (Some(reading), None),
+            Some(Flow::Publish(receiver)) => (None, Some(&*receiver)),
+            None => (None, None),
+        };
         let buffer = self.framer.buffer();
-        buffer.reserve(READ_BYTES);
-        let reading = self.session.as_mut().and_then(|s| s.reading.as_mut());
+        buffer.reserve(match receiver {
+            Some(_) => READ_BYTES_OF_PUBLISHER,
+            None => READ_BYTES,
+        });
         let next = async {
             match reading {
-                Some((reading, _)) => reading.next().await,
+                Some(reading) => reading.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let tick = async {
+            match receiver {
+                Some(_) => self.tick.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        let closed = async {
+            match receiver {
+                Some(receiver) => receiver.closed().await,
                 None => std::future::pending().await,
             }
         };
@@ -202,6 +285,8 @@ impl Connection {
             read = self.reader.read_buf(buffer) => Event::Read(read),
             next = next => Event::Next(next),
             incoming = self.incoming.recv() => Event::Incoming(incoming),
+            _ = tick => Event::Tick,
+            reason = closed => Event::StreamClosed(reason),
             () = due => Event::Deadline,
         }
     }
@@ -212,12 +297,13 @@ impl Connection {
         let Some(session) = &self.session else {
             return Some(self.heard + limits.request_timeout);
         };
-        // Who reads on this connection is there as long as it takes what is written.
         let interleaved = |track: &SetUp| matches!(track.carrier, Carrier::Interleaved(..));
-        if session.reading.is_some() && session.tracks.iter().all(interleaved) {
-            return None;
+        match session.running.as_ref().map(|running| &running.flow) {
+            Some(Flow::Publish(_)) => Some(self.heard + limits.publisher_silence),
+            // Who reads on this connection is there as long as it takes what is written.
+            Some(Flow::Read(_)) if session.tracks.iter().all(interleaved) => None,
+            _ => Some(self.heard + limits.session_timeout),
         }
-        Some(self.heard + limits.session_timeout)
     }
 
     async fn take_messages(&mut self, read: usize) -> Result<(), End> {
@@ -230,8 +316,9 @@ impl Connection {
             match message {
                 Message::Request(request) => self.request(&request).await?,
                 Message::Packet(channel, bytes) => {
-                    let is_rtcp = self.is_rtcp(channel);
-                    self.take_packet(is_rtcp, &bytes);
+                    if let Some(incoming) = self.on_channel(channel, bytes) {
+                        self.take_packet(incoming);
+                    }
                 }
                 Message::Response(_) => return Err(End::NoRequest),
             }
@@ -239,33 +326,89 @@ impl Connection {
         Ok(())
     }
 
-    fn is_rtcp(&self, channel: u8) -> bool {
+    /// A packet on the connection; `None` if nothing was set up for its channel.
+    fn on_channel(&self, channel: u8, bytes: Bytes) -> Option<Incoming> {
         let tracks = self.session.iter().flat_map(|session| &session.tracks);
-        let mut carriers = tracks.map(|track| &track.carrier);
-        carriers.any(|carrier| matches!(carrier, Carrier::Interleaved(_, rtcp) if *rtcp == channel))
+        let of = |track: &SetUp| match track.carrier {
+            Carrier::Interleaved(rtp, rtcp) if channel == rtp || channel == rtcp => {
+                Some((track.place, channel == rtcp))
+            }
+            _ => None,
+        };
+        let (track, is_rtcp) = { tracks }.find_map(of)?;
+        Some(Incoming {
+            track,
+            from: self.peer,
+            is_rtcp,
+            bytes,
+        })
     }
 
-    /// A packet from a reader: what it received.
-    fn take_packet(&mut self, is_rtcp: bool, bytes: &Bytes) {
-        let reading = self.session.as_ref().and_then(|s| s.reading.as_ref());
-        let (Some((_, entered)), true) = (reading, is_rtcp) else {
+    /// A packet of a publisher's track, or from a reader: what it received.
+    fn take_packet(&mut self, incoming: Incoming) {
+        self.heard = Instant::now();
+        let running = self.session.as_mut().and_then(|s| s.running.as_mut());
+        let Some(Running { flow, entered }) = running else {
             return;
         };
-        for packet in Compound::new(bytes).flatten() {
-            if let RtcpPacket::ReceiverReport(report) = packet {
-                let worst = report
-                    .report_blocks()
-                    .map(|block| block.fraction_lost)
-                    .max();
-                entered.counts.set_fraction_lost(worst.unwrap_or(0));
+        let Incoming {
+            track,
+            from,
+            is_rtcp,
+            bytes,
+        } = incoming;
+        match flow {
+            Flow::Publish(receiver) => {
+                entered.counts.add(bytes.len());
+                receiver.take(track, from, is_rtcp, &bytes);
             }
+            Flow::Read(_) if is_rtcp => {
+                for packet in Compound::new(&bytes).flatten() {
+                    if let RtcpPacket::ReceiverReport(report) = packet {
+                        let lost = report.report_blocks().map(|block| block.fraction_lost);
+                        let worst = lost.max().unwrap_or(0);
+                        entered.counts.set_loss(f64::from(worst) / 2.56);
+                    }
+                }
+            }
+            Flow::Read(_) => {}
         }
+    }
+
+    /// What is due for a publisher.
+    async fn tick(&mut self) -> Result<(), End> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let Some(Running {
+            flow: Flow::Publish(receiver),
+            entered,
+        }) = &mut session.running
+        else {
+            return Ok(());
+        };
+        let told = receiver.tick().await.map_err(End::Refused)?;
+        let (packets, lost) = receiver.counts();
+        let share = lost as f64 / (packets + lost).max(1) as f64;
+        entered.counts.set_loss(share * 100.0);
+        let packets: Vec<Out> = told
+            .into_iter()
+            .map(|(track, packet)| Out {
+                track,
+                is_rtcp: true,
+                bytes: packet.into(),
+            })
+            .collect();
+        self.send(&packets).await
     }
 
     /// Writes to the client; gives up one that takes nothing.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let reading = self.session.as_ref().and_then(|s| s.reading.as_ref());
-        let too_slow = reading.map(|(reading, _)| reading.too_slow());
+        let running = self.session.as_ref().and_then(|s| s.running.as_ref());
+        let too_slow = running.and_then(|running| match &running.flow {
+            Flow::Read(reading) => Some(reading.too_slow()),
+            Flow::Publish(_) => None,
+        });
         let lost = async {
             match too_slow {
                 Some(too_slow) => too_slow.cancelled().await,
@@ -286,9 +429,15 @@ impl Connection {
     async fn send(&mut self, packets: &[Out]) -> Result<(), End> {
         let mut interleaved = Vec::new();
         if let Some(session) = &self.session
-            && let Some((_, entered)) = &session.reading
+            && let Some(running) = &session.running
         {
-            send_on(&session.tracks, &entered.counts, packets, &mut interleaved).await;
+            send_on(
+                &session.tracks,
+                &running.entered.counts,
+                packets,
+                &mut interleaved,
+            )
+            .await;
         }
         if interleaved.is_empty() {
             return Ok(());

@@ -45,5 +45,5 @@ pub const INCOMING_QUEUE_PACKETS: usize = 1024;
 /// The largest datagram that is read: jumbo frames included.
 pub const MAX_DATAGRAM_BYTES: usize = 16 << 10;
 
-/// Connections that other servers may have to this one by `rtsp.pull`, the other way round.
+/// Streams that are pulled at once: each has a connection and a task.
 pub const MAX_PULLS: usize = 1000;

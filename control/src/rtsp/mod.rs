@@ -1,15 +1,20 @@
 //! RTSP (RFC 2326): a server that streams are read from (DESCRIBE, SETUP, PLAY) and published to
-//! (ANNOUNCE, SETUP, RECORD), over UDP or on its connection.
+//! (ANNOUNCE, SETUP, RECORD), over UDP or on its connection; and pulls from cameras and other servers.
 //!
-//! The program starts it; it is a door onto [`Broadcast`]: what is read is tapped
-//! ([`play`]). It runs on threads of its own, so that the control plane waits for no packet of it.
+//! The program starts it; it is a door onto the broadcast: what is read is tapped ([`play`]), what is
+//! published or pulled becomes a stream by the [ingest layer](crate::ingest). It runs on threads of its
+//! own, so that the control plane waits for no packet of it.
 //! It must never trust a message, and a client that hangs or is slow must harm nobody else.
 
 mod connection;
+mod description;
 pub mod limits;
 pub mod message;
 pub mod play;
+mod publish;
+mod pull;
 mod reading;
+mod receive;
 mod requests;
 mod server;
 mod sessions;
@@ -23,13 +28,16 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use serde::Serialize;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use self::play::Feeds;
+use self::pull::Pulls;
+pub use self::pull::{PullError, PullInfo, PullSpec, PullState, PullTransport};
 use self::sessions::Sessions;
 pub use self::sessions::{Direction, SessionInfo};
 use crate::broadcast::Broadcast;
+use crate::ingest::Ingests;
 
 /// Threads for all RTSP sessions: they copy packets, and nothing else.
 const THREADS: usize = 2;
@@ -43,6 +51,10 @@ pub struct RtspLimits {
     pub request_timeout: Duration,
     /// How long a session may be silent.
     pub session_timeout: Duration,
+    /// How long a publisher may send nothing.
+    pub publisher_silence: Duration,
+    /// How long readers wait for the next publisher of their stream.
+    pub reader_linger: Duration,
 }
 
 impl Default for RtspLimits {
@@ -51,6 +63,8 @@ impl Default for RtspLimits {
             max_connections: 4096,
             request_timeout: limits::REQUEST_TIMEOUT,
             session_timeout: limits::SESSION_TIMEOUT,
+            publisher_silence: limits::PUBLISHER_SILENCE,
+            reader_linger: limits::READER_LINGER,
         }
     }
 }
@@ -66,6 +80,8 @@ pub struct RtspInfo {
     pub sessions: Vec<SessionInfo>,
     /// Readers that lost their place because they were behind.
     pub readers_dropped: u64,
+    /// What is pulled.
+    pub pulls: Vec<PullInfo>,
 }
 
 /// The RTSP server; clones are the same one. It ends with the last of them, or by
@@ -83,7 +99,10 @@ struct Inner {
 /// What all connections share.
 struct Shared {
     broadcast: Broadcast,
+    ingests: Ingests,
     feeds: Feeds,
+    pulls: Pulls,
+    runtime: Handle,
     sessions: Sessions,
     limits: RtspLimits,
     stop: CancellationToken,
@@ -95,7 +114,7 @@ impl Rtsp {
     /// # Errors
     /// The system has no thread or descriptor left.
     pub fn start(
-        broadcast: Broadcast,
+        ingests: Ingests,
         listener: Option<TcpListener>,
         limits: RtspLimits,
     ) -> io::Result<Self> {
@@ -105,9 +124,13 @@ impl Rtsp {
             .enable_all()
             .build()?;
         let stop = CancellationToken::new();
+        let broadcast = ingests.broadcast().clone();
         let shared = Arc::new(Shared {
-            feeds: Feeds::new(broadcast.clone()),
+            feeds: Feeds::new(broadcast.clone(), limits.reader_linger),
             broadcast,
+            ingests,
+            pulls: Pulls::default(),
+            runtime: runtime.handle().clone(),
             sessions: Sessions::default(),
             limits,
             stop: stop.clone(),
@@ -142,7 +165,27 @@ impl Rtsp {
             connections: shared.sessions.connections(),
             sessions: shared.sessions.list(),
             readers_dropped: shared.feeds.readers_dropped(),
+            pulls: shared.pulls.list(),
         }
+    }
+
+    /// Begins to pull a stream, and goes on until it is stopped.
+    ///
+    /// # Errors
+    /// [`PullError`]. What goes wrong later is in [`PullInfo`].
+    pub fn pull(&self, spec: PullSpec) -> Result<PullInfo, PullError> {
+        let shared = &self.0.shared;
+        shared
+            .pulls
+            .start(spec, &shared.ingests, &shared.runtime, &shared.stop)
+    }
+
+    /// Ends a pull.
+    ///
+    /// # Errors
+    /// [`PullError::Unknown`].
+    pub async fn stop_pull(&self, stream: &str) -> Result<PullInfo, PullError> {
+        self.0.shared.pulls.stop(stream).await
     }
 
     /// Ends all connections.

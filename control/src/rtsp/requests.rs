@@ -1,4 +1,5 @@
-//! What a client asks for, and the answers: reading a stream (RFC 2326 10 and 11).
+//! What a client asks for, and the answers (RFC 2326 10 and 11): reading a stream. Publishing one is in
+//! [`publish`](super::publish).
 
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use rtsp_types::headers::{
 };
 use rtsp_types::{Method, Request, StatusCode, Url};
 
-use super::connection::{Carrier, Connection, End, Session, SetUp};
+use super::connection::{Carrier, Connection, End, Flow, Of, Running, Session, SetUp};
 use super::limits::MAX_TRACKS;
 use super::message::{answer, field};
-use super::play::{Feed, FeedError};
+use super::play::FeedError;
+use super::publish::announced_track;
 use super::random;
 use super::reading::Reading;
 use super::sessions::Direction;
@@ -19,29 +21,29 @@ use super::transport::{Lower, Wanted};
 use super::udp::UdpPair;
 use crate::broadcast::BroadcastError;
 
-type Asked = Request<Vec<u8>>;
+pub(super) type Asked = Request<Vec<u8>>;
 
 /// What the server can be asked.
-const METHODS: &str =
-    "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
+const METHODS: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, TEARDOWN, \
+     GET_PARAMETER, SET_PARAMETER";
 
 /// How the last part of a track's URL begins, as the description says.
 const TRACK: &str = "trackID=";
 
 /// An answer that grants.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Reply {
-    headers: Vec<(HeaderName, String)>,
-    body: Vec<u8>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) body: Vec<u8>,
     /// What begins when the answer is written.
-    then: Then,
+    pub(super) then: Then,
 }
 
-#[derive(Debug, Default)]
-enum Then {
+#[derive(Default)]
+pub(super) enum Then {
     #[default]
     GoOn,
-    Read(Reading),
+    Run(Flow),
     End,
 }
 
@@ -120,8 +122,8 @@ impl Connection {
         match then {
             Then::GoOn => Ok(()),
             Then::End => Err(End::TornDown),
-            Then::Read(reading) => {
-                self.begin_reading(reading);
+            Then::Run(flow) => {
+                self.begin(flow);
                 Ok(())
             }
         }
@@ -142,7 +144,9 @@ impl Connection {
                 ..Reply::default()
             }),
             Method::Describe => self.describe(request).await,
+            Method::Announce => self.announce(request),
             Method::Setup => self.set_up(request).await,
+            Method::Record => self.record().await,
             Method::Play => self.play(request),
             Method::Pause => self.pause(),
             Method::Teardown => Ok(Reply {
@@ -183,7 +187,7 @@ impl Connection {
         let mut base = url.clone();
         base.set_query(None);
         base.set_path(&format!("/{stream}/"));
-        self.feed = Some(feed);
+        self.of = Some(Of::Feed(feed));
         Ok(Reply {
             headers: vec![
                 (CONTENT_TYPE, "application/sdp".to_owned()),
@@ -196,8 +200,6 @@ impl Connection {
 
     async fn set_up(&mut self, request: &Asked) -> Result<Reply, Refusal> {
         let url = url(request)?;
-        let (stream, track) = target(url)?;
-        let place = track.unwrap_or(0);
         let wanted = field(request, &TRANSPORT).and_then(Wanted::parse);
         let wanted = wanted.ok_or_else(|| {
             Refusal::new(
@@ -205,28 +207,23 @@ impl Connection {
                 "use RTP/AVP over UDP unicast with client_port, or RTP/AVP/TCP",
             )
         })?;
-        if wanted.records {
-            return Err(StatusCode::MethodNotValidInThisState.into());
-        }
-        let feed = self.feed_of(stream).await?;
-        if !feed.has_track(place) {
-            return Err(FeedError::UnknownTrack(stream.to_owned()).into());
-        }
+        let (of, place) = self.track_of(url, wanted.records).await?;
         if let Some(session) = &self.session {
-            if session.feed.stream() != stream {
+            if session.of.stream() != of.stream() {
                 return Err(StatusCode::AggregateOperationNotAllowed.into());
             }
             let taken = session.tracks.iter().any(|track| track.place == place);
-            if session.reading.is_some() || taken || session.tracks.len() >= MAX_TRACKS {
+            if session.running.is_some() || taken || session.tracks.len() >= MAX_TRACKS {
                 return Err(StatusCode::MethodNotValidInThisState.into());
             }
         }
-        let (carrier, transport) = self.carrier(wanted.lower, place, false).await?;
+        let publishes = matches!(of, Of::Announced(_));
+        let (carrier, transport) = self.carrier(wanted.lower, place, publishes).await?;
         let session = self.session.get_or_insert_with(|| Session {
             id: format!("{:016x}", random()),
-            feed,
+            of,
             tracks: Vec::new(),
-            reading: None,
+            running: None,
         });
         session.tracks.push(SetUp { place, carrier });
         Ok(Reply {
@@ -235,17 +232,33 @@ impl Connection {
         })
     }
 
-    /// The stream that was described, or another that is described now.
-    async fn feed_of(&mut self, stream: &str) -> Result<Arc<Feed>, Refusal> {
-        let known = self.session.as_ref().map(|session| &session.feed);
-        let known = known.or(self.feed.as_ref());
-        if let Some(feed) = known.filter(|feed| feed.stream() == stream) {
-            return Ok(Arc::clone(feed));
+    /// What is set up by this URL: the stream that was announced or described, or another that is
+    /// described now; and the place of the track.
+    async fn track_of(&mut self, url: &Url, records: bool) -> Result<(Of, usize), Refusal> {
+        let known = self.session.as_ref().map(|session| &session.of);
+        let known = known.or(self.of.as_ref());
+        if let Some(Of::Announced(announced)) = known {
+            let place = announced_track(announced, url)?;
+            return Ok((Of::Announced(Arc::clone(announced)), place));
         }
-        let feed = self.shared.feeds.open(stream)?;
-        feed.description().await?;
-        self.feed = Some(Arc::clone(&feed));
-        Ok(feed)
+        if records {
+            return Err(StatusCode::MethodNotValidInThisState.into());
+        }
+        let (stream, track) = target(url)?;
+        let place = track.unwrap_or(0);
+        let feed = match known {
+            Some(Of::Feed(feed)) if feed.stream() == stream => Arc::clone(feed),
+            _ => {
+                let feed = self.shared.feeds.open(stream)?;
+                feed.description().await?;
+                self.of = Some(Of::Feed(Arc::clone(&feed)));
+                feed
+            }
+        };
+        if !feed.has_track(place) {
+            return Err(FeedError::UnknownTrack(stream.to_owned()).into());
+        }
+        Ok((Of::Feed(feed), place))
     }
 
     /// Makes what a track's packets travel by, and says it to the client.
@@ -290,11 +303,13 @@ impl Connection {
 
     fn play(&mut self, request: &Asked) -> Result<Reply, Refusal> {
         let base = url(request)?.clone();
-        let Some(session) = &self.session else {
+        let session = self.session.as_ref();
+        let session = session.ok_or(StatusCode::MethodNotValidInThisState)?;
+        let Of::Feed(feed) = &session.of else {
             return Err(StatusCode::MethodNotValidInThisState.into());
         };
         let range = (RANGE, "npt=now-".to_owned());
-        if session.reading.is_some() {
+        if session.running.is_some() {
             // It plays; some clients ask again to keep it alive.
             return Ok(Reply {
                 headers: vec![range],
@@ -302,15 +317,11 @@ impl Connection {
             });
         }
         let places: Vec<usize> = session.tracks.iter().map(|track| track.place).collect();
-        let reader = session.feed.join(&places)?;
+        let reader = feed.join(&places)?;
         let infos = reader.starts.iter().map(|start| {
             let mut url = base.clone();
             url.set_query(None);
-            url.set_path(&format!(
-                "/{}/{TRACK}{}",
-                session.feed.stream(),
-                start.track
-            ));
+            url.set_path(&format!("/{}/{TRACK}{}", feed.stream(), start.track));
             let (first, timestamp) = (start.sequence_number, start.timestamp);
             format!("url={url};seq={first};rtptime={timestamp}")
         });
@@ -323,32 +334,39 @@ impl Connection {
         }
         Ok(Reply {
             headers,
-            then: Then::Read(Reading::new(reader, paced)),
+            then: Then::Run(Flow::Read(Reading::new(reader, paced))),
             ..Reply::default()
         })
     }
 
-    fn begin_reading(&mut self, reading: Reading) {
+    /// Lets media flow.
+    fn begin(&mut self, flow: Flow) {
         let (shared, peer) = (Arc::clone(&self.shared), self.peer);
         let Some(session) = &mut self.session else {
             return;
         };
         let udp = |track: &SetUp| matches!(track.carrier, Carrier::Udp(_));
-        let transport = if session.tracks.iter().any(udp) {
-            "udp"
-        } else {
-            "tcp"
+        let transport = match session.tracks.iter().any(udp) {
+            true => "udp",
+            false => "tcp",
         };
-        let stream = session.feed.stream();
-        let entered = shared.enter(stream, Direction::Play, transport, peer);
-        tracing::info!(stream, %peer, transport, "RTSP reader plays");
-        session.reading = Some((reading, entered));
+        let direction = match flow {
+            Flow::Read(_) => Direction::Play,
+            Flow::Publish(_) => Direction::Record,
+        };
+        let stream = session.of.stream();
+        let entered = shared.enter(stream, direction, transport, peer);
+        tracing::info!(stream, %peer, transport, ?direction, "RTSP session begins");
+        session.running = Some(Running { flow, entered });
     }
 
     fn pause(&mut self) -> Result<Reply, Refusal> {
         let session = self.session.as_mut();
         let session = session.ok_or(StatusCode::MethodNotValidInThisState)?;
-        session.reading = None;
+        if matches!(session.of, Of::Announced(_)) {
+            return Err(StatusCode::MethodNotValidInThisState.into());
+        }
+        session.running = None;
         Ok(Reply::default())
     }
 }
@@ -374,7 +392,7 @@ fn one_line(text: &str) -> String {
     printable.take(300).collect()
 }
 
-fn url(request: &Asked) -> Result<&Url, Refusal> {
+pub(super) fn url(request: &Asked) -> Result<&Url, Refusal> {
     let url = request.request_uri();
     url.ok_or_else(|| {
         Refusal::new(
@@ -385,7 +403,7 @@ fn url(request: &Asked) -> Result<&Url, Refusal> {
 }
 
 /// The stream that a URL names, and the place of the track if it names one.
-fn target(url: &Url) -> Result<(&str, Option<usize>), Refusal> {
+pub(super) fn target(url: &Url) -> Result<(&str, Option<usize>), Refusal> {
     // Clients append the track to the URL they were given, be there a query in it or not.
     let path = url.path().trim_matches('/');
     let (path, track) = match (path.rsplit_once('/'), url.query()) {

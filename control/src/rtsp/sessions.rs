@@ -37,8 +37,7 @@ pub struct SessionInfo {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Share of packets that a reader lost lately, or packets that a publisher's lacked, as told by
-    /// receiver reports, in percent.
+    /// Packets lost, in percent: of a reader lately, as it reports; of a publisher since it began.
     pub loss_percent: f64,
     /// Seconds since it began.
     pub age_s: u64,
@@ -49,8 +48,8 @@ pub struct SessionInfo {
 pub(super) struct Counts {
     packets: AtomicU64,
     bytes: AtomicU64,
-    /// Of the latest report, in 1/256.
-    fraction_lost: AtomicU64,
+    /// In thousandths of a percent.
+    loss: AtomicU64,
 }
 
 impl Counts {
@@ -59,9 +58,9 @@ impl Counts {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn set_fraction_lost(&self, fraction_lost: u8) {
-        self.fraction_lost
-            .store(fraction_lost.into(), Ordering::Relaxed);
+    pub(super) fn set_loss(&self, percent: f64) {
+        self.loss
+            .store((percent * 1000.0) as u64, Ordering::Relaxed);
     }
 }
 
@@ -151,7 +150,7 @@ impl Sessions {
             remote: entry.remote,
             packets: entry.counts.packets.load(Ordering::Relaxed),
             bytes: entry.counts.bytes.load(Ordering::Relaxed),
-            loss_percent: entry.counts.fraction_lost.load(Ordering::Relaxed) as f64 / 2.56,
+            loss_percent: entry.counts.loss.load(Ordering::Relaxed) as f64 / 1000.0,
             age_s: entry.began.elapsed().as_secs(),
         };
         all.iter().map(info).collect()

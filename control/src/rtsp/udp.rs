@@ -26,6 +26,8 @@ const ATTEMPTS: usize = 50;
 pub(super) struct Incoming {
     /// Its track, as the session counts.
     pub(super) track: usize,
+    /// Who sent it.
+    pub(super) from: SocketAddr,
     /// Whether it is RTCP.
     pub(super) is_rtcp: bool,
     /// The packet.
@@ -135,6 +137,7 @@ async fn read(
         }
         let incoming = Incoming {
             track,
+            from,
             is_rtcp,
             bytes,
         };

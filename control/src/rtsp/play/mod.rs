@@ -12,6 +12,7 @@ mod track;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -53,6 +54,7 @@ struct FeedsInner {
     broadcast: Broadcast,
     feeds: Mutex<HashMap<String, Weak<Feed>>>,
     dropped: Arc<AtomicU64>,
+    linger: Duration,
 }
 
 /// One stream for its readers. The task ends with the last of them.
@@ -103,13 +105,14 @@ pub struct Reader {
 }
 
 impl Feeds {
-    /// The streams of `broadcast`.
+    /// The streams of `broadcast`; readers of one without a publisher wait for the next so long.
     #[must_use]
-    pub fn new(broadcast: Broadcast) -> Self {
+    pub fn new(broadcast: Broadcast, linger: Duration) -> Self {
         Self(Arc::new(FeedsInner {
             broadcast,
             feeds: Mutex::default(),
             dropped: Arc::default(),
+            linger,
         }))
     }
 
@@ -137,7 +140,7 @@ impl Feeds {
             keyframe_wanted: AtomicBool::new(false),
             dropped: Arc::clone(&self.0.dropped),
         });
-        task::spawn(&shared, follower, live, stop.clone())?;
+        task::spawn(&shared, follower, live, self.0.linger, stop.clone())?;
         let feed = Arc::new(Feed {
             shared,
             _task: stop.drop_guard(),

@@ -13,7 +13,7 @@ use super::{Shared, lock};
 use crate::broadcast::{Follower, Live};
 use crate::media::clock::StreamClock;
 use crate::model::TapSignal;
-use crate::rtsp::limits::{MAX_TRACKS, READER_LINGER};
+use crate::rtsp::limits::MAX_TRACKS;
 use crate::rtsp::random;
 
 /// Beside what wakes it: how often missing packets are given up and keyframes asked for.
@@ -28,6 +28,8 @@ const KEYFRAME_WISH: Duration = Duration::from_millis(500);
 struct Task {
     shared: Arc<Shared>,
     signal: TapSignal,
+    /// How long it waits for the next publisher.
+    linger: Duration,
     /// Each with the track that it is sent as.
     sources: Vec<(usize, Source)>,
     clock: StreamClock,
@@ -42,11 +44,13 @@ pub(super) fn spawn(
     shared: &Arc<Shared>,
     follower: Follower,
     live: Live,
+    linger: Duration,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let task = Task {
         shared: Arc::clone(shared),
         signal: TapSignal::new()?,
+        linger,
         sources: Vec::new(),
         clock: StreamClock::default(),
         now: None,
@@ -74,7 +78,7 @@ impl Task {
                 None => self.sources.clear(),
             }
             live = if self.sources.is_empty() {
-                match tokio::time::timeout(READER_LINGER, follower.changed()).await {
+                match tokio::time::timeout(self.linger, follower.changed()).await {
                     Ok(live) => live,
                     Err(_) => return,
                 }
