@@ -177,6 +177,6 @@ mod tests {
             suite("1 AES_CM_128_HMAC_SHA1_80 inline:AAAA"),
             Err(SdesError::Key)
         );
-        assert_eq!(suite(""), Err(SdesError::Suite(String::new())));
+        assert_eq!(suite(""), Err(SdesError::Key));
     }
 }

@@ -198,3 +198,31 @@ impl G722 {
         sample
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The beginning of a tone of 1 kHz, coded by an encoder of another origin, which decodes it to
+    /// the very same samples.
+    #[test]
+    fn a_tone_is_decoded_to_the_bit() {
+        let coded: [u8; 32] = [
+            250, 152, 44, 142, 33, 146, 160, 160, 96, 240, 137, 199, 212, 223, 243, 238, 241, 123,
+            215, 211, 215, 190, 244, 240, 114, 252, 151, 212, 215, 190, 244, 240,
+        ];
+        let expected: [i16; 64] = [
+            0, -1, -1, 0, 0, -1, -1, 0, -1, -2, 0, 5, -1, -12, -5, 17, 7, -41, -14, 51, 48, -71,
+            -38, 153, 254, 370, 734, 1296, 1632, 1262, 123, -1478, -2948, -3822, -4063, -3725,
+            -2819, -1508, 7, 1512, 2827, 3740, 4120, 3881, 3024, 1661, 41, -1594, -3004, -3939,
+            -4155, -3695, -2808, -1612, -80, 1597, 2966, 3793, 4094, 3847, 3019, 1667, 43, -1605,
+        ];
+        let mut pcm = Vec::new();
+        G722::new().decode(&coded, &mut pcm);
+        let decoded: Vec<i16> = pcm
+            .iter()
+            .map(|sample| (sample * 32_768.0) as i16)
+            .collect();
+        assert_eq!(decoded, expected);
+    }
+}

@@ -51,15 +51,15 @@ fn a_damaged_packet_is_silence_and_time_goes_on() {
     assert!(steps().all(|step| (19_998..=20_002).contains(&step)));
 }
 
-/// Ten minutes of sound whose samples come 100 ppm faster than its times say.
+/// A minute of sound whose samples come 1000 ppm faster than its times say.
 #[test]
 fn sound_that_drifts_against_its_times_follows_them_without_a_leap() {
     let options = AudioOptions::default();
     let mut transcoder = Transcoder::new(&SoundFormat::Pcmu, options).unwrap();
     let packet = [0xff; 160];
     let mut before = None;
-    for index in 0..30_000_i64 {
-        let pts_us = index * 20_000 - index * 2;
+    for index in 0..3_000_i64 {
+        let pts_us = index * 20_000 - index * 20;
         transcoder
             .push(pts_us, &packet, |us, _| {
                 if let Some(before) = before.replace(us) {
@@ -71,7 +71,7 @@ fn sound_that_drifts_against_its_times_follows_them_without_a_leap() {
             .unwrap();
     }
     let last = before.unwrap();
-    assert!((last - 29_999 * 19_998).abs() < 40_000, "{last}");
+    assert!((last - 2_999 * 19_980).abs() < 40_000, "{last}");
 }
 
 #[test]

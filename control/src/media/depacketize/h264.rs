@@ -5,12 +5,18 @@ use super::{Coded, Malformed};
 
 const IDR_SLICE: u8 = 5;
 const LAST_SLICE: u8 = 5;
+const SEI: u8 = 6;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 const DELIMITER: u8 = 9;
 const FILLER: u8 = 12;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+
+/// Whether a unit with this header comes before all that is decoded of a picture.
+pub(super) fn precedes_picture(header: u8) -> bool {
+    matches!(header & 0x1f, SEI | DELIMITER)
+}
 
 fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header & 0x1f)

@@ -196,6 +196,11 @@ impl Depacketizer {
         }
         if self.awaiting_keyframe {
             let same_picture = !self.at_boundary && self.timestamp == Some(packet.timestamp);
+            if !same_picture && precedes_picture(packet.codec, &packet.payload) {
+                self.timestamp = Some(packet.timestamp);
+                self.at_boundary = true;
+                return units;
+            }
             if same_picture || !is_keyframe_start(packet.codec, &packet.payload) {
                 // The rest of a picture whose beginning is missing must not pass for its beginning.
                 self.timestamp = Some(packet.timestamp);
@@ -252,6 +257,17 @@ impl Depacketizer {
         if let Some(picture) = &mut self.picture {
             picture.abandon();
         }
+    }
+}
+
+/// Whether a payload is a delimiter, or what is said about a picture before its parameter sets: a
+/// keyframe may yet follow with the same timestamp.
+fn precedes_picture(codec: Codec, payload: &[u8]) -> bool {
+    let header = payload.first().copied().unwrap_or(0);
+    match codec {
+        Codec::H264 => h264::precedes_picture(header),
+        Codec::H265 => h265::precedes_picture(header),
+        _ => false,
     }
 }
 

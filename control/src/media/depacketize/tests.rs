@@ -51,6 +51,24 @@ fn an_h264_keyframe_is_joined_from_aggregate_and_fragments() {
 }
 
 #[test]
+fn a_keyframe_after_a_delimiter_in_a_packet_of_its_own_is_a_beginning() {
+    let mut packets = vec![
+        packet(Codec::H264, 90, false, &[0x41, 0x9a, 1]),
+        packet(Codec::H264, 3090, false, &[9, 0xf0]),
+        packet(Codec::H264, 3090, false, &[6, 5, 0]),
+    ];
+    packets.extend(h264_keyframe(3090));
+    let all = units(&mut Depacketizer::new(), &packets);
+    assert_eq!(all.len(), 1);
+    assert!(all[0].keyframe);
+    let mut depacketizer = Depacketizer::new();
+    units(&mut depacketizer, &packets[1..2]);
+    // The rest of a picture is none, though nothing before it was skipped but a delimiter.
+    depacketizer.gap();
+    assert_eq!(units(&mut depacketizer, &packets[5..]), []);
+}
+
+#[test]
 fn a_keyframe_without_parameter_sets_is_given_the_latest() {
     let mut depacketizer = Depacketizer::new();
     units(&mut depacketizer, &h264_keyframe(0));
