@@ -14,6 +14,7 @@ pub mod media;
 pub mod model;
 pub mod player;
 pub mod recorder;
+pub mod rtmp;
 pub mod rtsp;
 pub mod sdp;
 pub mod streamer;

@@ -32,6 +32,8 @@ fn serve_on_free_ports() -> Command {
         "127.0.0.1:0",
         "--rtsp",
         "off",
+        "--rtmp",
+        "off",
         "--udp-port",
         &port,
     ]);

@@ -38,6 +38,8 @@ impl Program {
                 "127.0.0.1:0",
                 "--rtsp",
                 "off",
+                "--rtmp",
+                "off",
             ])
             .args(["--udp-port", &port, "--admin"])
             .arg(dir.path().join("admin.sock"))

@@ -48,6 +48,7 @@ impl Default for ServerOptions {
 pub struct Server {
     process: Process,
     http: SocketAddr,
+    rtmp: SocketAddr,
     udp_port: u16,
     rtsp: Option<SocketAddr>,
     admin: PathBuf,
@@ -79,6 +80,7 @@ impl Server {
         let folder = TempDir::with_prefix("fanmill-server-")?;
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
+        let rtmp = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
         let rtsp = match rtsp {
             true => Some(TcpListener::bind((ip, 0))?.local_addr()?),
@@ -88,6 +90,7 @@ impl Server {
         let mut all = ["serve", "--http", &http.to_string()]
             .map(OsString::from)
             .to_vec();
+        all.extend(["--rtmp", &rtmp.to_string()].map(Into::into));
         all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
         all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
         all.extend(["--shards", &shards.to_string()].map(Into::into));
@@ -98,6 +101,7 @@ impl Server {
         let mut server = Server {
             process,
             http,
+            rtmp,
             udp_port,
             rtsp,
             admin,
@@ -133,6 +137,11 @@ impl Server {
     /// The address of `path` (which starts with a slash) on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
+    }
+
+    /// The RTMP address of `app/stream` on this server.
+    pub fn rtmp(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.rtmp)
     }
 
     /// The UDP address of a shard.

@@ -8,15 +8,18 @@ use std::time::Duration;
 use fanmill_engine::{EngineConfig, Forwarding, ShardReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::ServeArgs;
+use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_ingest_methods, add_log_methods,
-    add_player_methods, add_recorder_methods, add_rtsp_methods, add_streamer_methods,
+    add_player_methods, add_recorder_methods, add_rtmp_methods, add_rtsp_methods,
+    add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
-use crate::config::{Config, ConfigError, Listen};
+use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpLimits};
 use crate::ingest::Ingests;
 use crate::log::{self, LogControl, LogError};
@@ -24,6 +27,7 @@ use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
+use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
 use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
@@ -67,14 +71,22 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
-    /// The RTSP address could not be had.
-    #[error("cannot listen for RTSP on {address}: {source}; give another by --rtsp, or off")]
-    Rtsp {
+    /// The RTSP server's threads could not be made.
+    #[error("cannot start the RTSP server: {0}; raise the limits of processes and open files")]
+    Rtsp(#[source] io::Error),
+    /// The address of another server could not be had.
+    #[error("cannot listen for --{key} on {address}: {source}; is another server running there?")]
+    Listen {
+        /// The key.
+        key: &'static str,
         /// What was asked for.
-        address: Listen,
+        address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
+    /// Certificate or key are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The recorder did not start.
     #[error("cannot record to {}: {source}; name another directory with --recordings", path.display())]
     Recordings {
@@ -144,9 +156,11 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_ingest_methods(&mut methods, &ingests);
     let streamers = start_streamers(&config, ingests.clone())?;
     add_streamer_methods(&mut methods, &streamers);
+    let rtmp = start_rtmp(&config, ingests.clone(), shutdown.token()).await?;
+    add_rtmp_methods(&mut methods, &rtmp);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
-    let rtsp = start_rtsp(&config, &ingests)?;
+    let rtsp = start_rtsp(&config, ingests).await?;
     add_rtsp_methods(&mut methods, &rtsp);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
@@ -166,6 +180,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
         tracing::warn!("the disk is behind: recordings are closed at the next start");
     }
     rtsp.stop();
+    let _ = tokio::time::timeout(DRAIN, rtmp.ended()).await;
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -177,15 +192,15 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn start_rtsp(config: &Config, ingests: &Ingests) -> Result<Rtsp, ServeError> {
-    let failed = |source| ServeError::Rtsp {
-        address: config.rtsp,
-        source,
-    };
-    let listener = config.rtsp.bind("rtsp").map_err(failed)?;
-    let rtsp = Rtsp::start(ingests.clone(), listener, RtspLimits::default()).map_err(failed)?;
+/// Serves RTSP, and begins to pull what is configured.
+async fn start_rtsp(config: &Config, ingests: Ingests) -> Result<Rtsp, ServeError> {
+    let listener = listen::bind("rtsp", config.rtsp).await?;
+    let listener = listener.map(TcpListener::into_std).transpose();
+    let rtsp = listener
+        .and_then(|listener| Rtsp::start(ingests, listener, RtspLimits::default()))
+        .map_err(ServeError::Rtsp)?;
     if let Some(address) = rtsp.address() {
-        tracing::info!(%address, "RTSP door open");
+        tracing::info!("RTSP at rtsp://{address}/NAME");
     }
     for pull in &config.rtsp_pull {
         // Their form was checked; a name that cannot be one, or is there twice, was not.
@@ -194,6 +209,31 @@ fn start_rtsp(config: &Config, ingests: &Ingests) -> Result<Rtsp, ServeError> {
         }
     }
     Ok(rtsp)
+}
+
+/// Listens for RTMP and RTMPS.
+async fn start_rtmp(
+    config: &Config,
+    ingests: Ingests,
+    stop: CancellationToken,
+) -> Result<Rtmp, ServeError> {
+    let rtmp = Rtmp::new(ingests, RtmpLimits::default(), stop);
+    if let Some(listener) = listen::bind("rtmp", config.rtmp).await? {
+        rtmp.listen(listener);
+    }
+    if let Some(listener) = listen::bind("rtmps", config.rtmps).await?
+        && let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key)
+    {
+        let files = TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        rtmp.listen_tls(listener, &files)?;
+    }
+    for address in rtmp.info().addresses {
+        tracing::info!("RTMP at {address}/live/NAME");
+    }
+    Ok(rtmp)
 }
 
 /// Closes what a crash left open, and begins to record by the rules.

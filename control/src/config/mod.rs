@@ -97,6 +97,14 @@ pub struct Config {
     /// Ports for plain RTP that leaves the choice to the server
     /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
     pub rtp_ports: Option<String>,
+    /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
+    pub rtmp: Listen,
+    /// Where RTMPS is served. Default: nowhere.
+    pub rtmps: Listen,
+    /// The server's certificate for TLS. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key. Default: none.
+    pub tls_key: Option<PathBuf>,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo. Default 96,000.
     pub opus_bitrate_bps: u32,
@@ -131,10 +139,14 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
-            rtsp: Listen::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtsp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
             rtsp_pull: Vec::new(),
             rtp_in: Vec::new(),
             rtp_ports: None,
+            rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
+            rtmps: Listen::Off,
+            tls_cert: None,
+            tls_key: None,
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }

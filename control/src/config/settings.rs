@@ -120,6 +120,19 @@ pub struct Settings {
     /// [default: any]
     #[arg(long, value_name = "FIRST-LAST")]
     pub rtp_ports: Option<String>,
+    /// Address of the RTMP server, or off [default: 127.0.0.1:1935]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtmp: Option<Listen>,
+    /// Address of the RTMPS server (RTMP in TLS), or off; it needs tls-cert and tls-key
+    /// [default: off]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtmps: Option<Listen>,
+    /// The server's certificate for TLS, and those that vouch for it, as a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, as a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo; mono has half of it [default: 96000]
     #[arg(long, value_name = "BPS")]
@@ -187,6 +200,10 @@ impl Settings {
             rtsp_pull: self.rtsp_pull.or(lower.rtsp_pull),
             rtp_in: self.rtp_in.or(lower.rtp_in),
             rtp_ports: self.rtp_ports.or(lower.rtp_ports),
+            rtmp: self.rtmp.or(lower.rtmp),
+            rtmps: self.rtmps.or(lower.rtmps),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
             opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
             log: self.log.or(lower.log),
         }
@@ -230,6 +247,10 @@ impl Settings {
             rtsp_pull: self.rtsp_pull.unwrap_or(defaults.rtsp_pull),
             rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
             rtp_ports: self.rtp_ports.or(defaults.rtp_ports),
+            rtmp: self.rtmp.unwrap_or(defaults.rtmp),
+            rtmps: self.rtmps.unwrap_or(defaults.rtmps),
+            tls_cert: self.tls_cert.or(defaults.tls_cert),
+            tls_key: self.tls_key.or(defaults.tls_key),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }

@@ -56,6 +56,18 @@ impl SoundFormat {
             Self::G722 => "G722",
         }
     }
+
+    /// Whether it can be decoded.
+    ///
+    /// # Errors
+    /// [`AudioError`]: why not.
+    pub fn check(&self) -> Result<(), AudioError> {
+        let decoder = Decoder::new(self)?;
+        match decoder.rate() {
+            OPUS_RATE => Ok(()),
+            rate => Resampler::new(rate, decoder.channels()).map(drop),
+        }
+    }
 }
 
 /// How sound is encoded.
