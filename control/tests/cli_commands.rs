@@ -30,6 +30,8 @@ fn serve_on_free_ports() -> Command {
         "1",
         "--http",
         "127.0.0.1:0",
+        "--rtsp",
+        "off",
         "--rtmp",
         "off",
         "--udp-port",

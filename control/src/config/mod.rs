@@ -87,6 +87,16 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Address of the RTSP server. Default `127.0.0.1:8554`.
+    pub rtsp: Listen,
+    /// Streams that are pulled from other RTSP servers, `STREAM=URL`
+    /// ([`PullSpec`](crate::rtsp::PullSpec)). Default: none.
+    pub rtsp_pull: Vec<String>,
+    /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
+    pub rtp_in: Vec<String>,
+    /// Ports for plain RTP that leaves the choice to the server
+    /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
+    pub rtp_ports: Option<String>,
     /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
     pub rtmp: Listen,
     /// Where RTMPS is served. Default: nowhere.
@@ -129,6 +139,10 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            rtsp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtsp_pull: Vec::new(),
+            rtp_in: Vec::new(),
+            rtp_ports: None,
             rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
             rtmps: Listen::Off,
             tls_cert: None,

@@ -9,6 +9,8 @@ use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 use super::{Config, Listen};
 use crate::media::audio::AudioOptions;
 use crate::recorder::Rule;
+use crate::rtsp::PullSpec;
+use crate::streamer::{Inlet, PortRange};
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
 pub const MAX_SHARDS: usize = 64;
@@ -99,6 +101,11 @@ impl Config {
             &TAKEOVER_AFTER_MS,
         )?;
         self.check_recordings()?;
+        for pull in &self.rtsp_pull {
+            // The text holds a password.
+            PullSpec::parse(pull).map_err(|error| invalid("rtsp-pull", error.to_string()))?;
+        }
+        self.check_plain_rtp()?;
         within(
             "opus-bitrate-bps",
             self.opus_bitrate_bps,
@@ -112,6 +119,18 @@ impl Config {
         crate::log::parse(&self.log)
             .map(|_| ())
             .map_err(|e| invalid("log", e.to_string()))
+    }
+
+    fn check_plain_rtp(&self) -> Result<(), Invalid> {
+        for inlet in &self.rtp_in {
+            let read = Inlet::parse(inlet);
+            read.map_err(|error| invalid("rtp-in", format!("`{inlet}`: {error}")))?;
+        }
+        if let Some(range) = &self.rtp_ports {
+            let read = PortRange::parse(range);
+            read.map_err(|error| invalid("rtp-ports", format!("`{range}`: {error}")))?;
+        }
+        Ok(())
     }
 
     fn check_recordings(&self) -> Result<(), Invalid> {

@@ -5,6 +5,7 @@
 //! threads of its own. Nothing here knows a socket, a file or a clock: the caller says what arrived and when. It
 //! must never trust a payload: every length is checked.
 
+pub mod aac;
 pub mod audio;
 pub mod clock;
 pub mod configuration;
@@ -12,3 +13,4 @@ pub mod depacketize;
 pub mod packetize;
 pub mod reorder;
 pub(crate) mod rtp;
+pub mod ts;
