@@ -89,7 +89,7 @@ pub struct Config {
     pub rtp_in: Vec<String>,
     /// Ports for plain RTP that leaves the choice to the server
     /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
-    pub rtp_ports: Option<String>,
+    pub rtp_ports: String,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo. Default 96,000.
     pub opus_bitrate_bps: u32,
@@ -125,7 +125,7 @@ impl Default for Config {
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
             rtp_in: Vec::new(),
-            rtp_ports: None,
+            rtp_ports: "any".to_owned(),
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }

@@ -217,7 +217,7 @@ impl Settings {
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
             rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
-            rtp_ports: self.rtp_ports.or(defaults.rtp_ports),
+            rtp_ports: self.rtp_ports.unwrap_or(defaults.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }
