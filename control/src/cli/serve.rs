@@ -270,9 +270,8 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
 /// Begins to receive the plain RTP that the configuration describes.
 fn start_streamers(config: &Config, ingests: Ingests) -> Result<Streamers, ServeError> {
     // The configuration was checked: all of this can be read.
-    let ports = config.rtp_ports.as_deref().map(PortRange::parse);
-    let ports = ports.and_then(Result::ok).map(|range| range.0);
-    let streamers = Streamers::new(ingests, ports);
+    let ports = PortRange::parse(&config.rtp_ports).unwrap_or_default();
+    let streamers = Streamers::new(ingests, ports.0);
     for inlet in config
         .rtp_in
         .iter()

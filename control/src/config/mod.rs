@@ -96,7 +96,7 @@ pub struct Config {
     pub rtp_in: Vec<String>,
     /// Ports for plain RTP that leaves the choice to the server
     /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
-    pub rtp_ports: Option<String>,
+    pub rtp_ports: String,
     /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
     pub rtmp: Listen,
     /// Where RTMPS is served. Default: nowhere.
@@ -142,7 +142,7 @@ impl Default for Config {
             rtsp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
             rtsp_pull: Vec::new(),
             rtp_in: Vec::new(),
-            rtp_ports: None,
+            rtp_ports: "any".to_owned(),
             rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
             rtmps: Listen::Off,
             tls_cert: None,

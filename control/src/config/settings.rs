@@ -246,7 +246,7 @@ impl Settings {
             rtsp: self.rtsp.unwrap_or(defaults.rtsp),
             rtsp_pull: self.rtsp_pull.unwrap_or(defaults.rtsp_pull),
             rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
-            rtp_ports: self.rtp_ports.or(defaults.rtp_ports),
+            rtp_ports: self.rtp_ports.unwrap_or(defaults.rtp_ports),
             rtmp: self.rtmp.unwrap_or(defaults.rtmp),
             rtmps: self.rtmps.unwrap_or(defaults.rtmps),
             tls_cert: self.tls_cert.or(defaults.tls_cert),

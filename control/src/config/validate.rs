@@ -126,11 +126,10 @@ impl Config {
             let read = Inlet::parse(inlet);
             read.map_err(|error| invalid("rtp-in", format!("`{inlet}`: {error}")))?;
         }
-        if let Some(range) = &self.rtp_ports {
-            let read = PortRange::parse(range);
-            read.map_err(|error| invalid("rtp-ports", format!("`{range}`: {error}")))?;
-        }
-        Ok(())
+        let range = &self.rtp_ports;
+        PortRange::parse(range)
+            .map(|_| ())
+            .map_err(|error| invalid("rtp-ports", format!("`{range}`: {error}")))
     }
 
     fn check_recordings(&self) -> Result<(), Invalid> {

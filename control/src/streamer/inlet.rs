@@ -13,7 +13,7 @@ pub enum InletError {
     #[error("give a stream and the file of its SDP: cam1=/etc/fanmill/cam1.sdp")]
     Form,
     /// No range of ports.
-    #[error("give the first and the last port, at least two, such as 5000-5999")]
+    #[error("give the first and the last port, at least two, such as 5000-5999, or `any`")]
     Ports,
 }
 
@@ -65,22 +65,26 @@ impl Inlet {
     }
 }
 
-/// Ports to choose from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortRange(pub RangeInclusive<u16>);
+/// Ports to choose from; none: any that are free.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortRange(pub Option<RangeInclusive<u16>>);
 
 impl PortRange {
-    /// Reads `FIRST-LAST`.
+    /// Reads `FIRST-LAST`, or `any`.
     ///
     /// # Errors
     /// [`InletError::Ports`].
     pub fn parse(text: &str) -> Result<Self, InletError> {
+        if text == "any" {
+            return Ok(Self(None));
+        }
         let ends = text.split_once('-').and_then(|(first, last)| {
             let first: u16 = first.trim().parse().ok()?;
             let last: u16 = last.trim().parse().ok()?;
             (first > 0 && first < last).then_some(first..=last)
         });
-        ends.map(Self).ok_or(InletError::Ports)
+        let ends = ends.ok_or(InletError::Ports)?;
+        Ok(Self(Some(ends)))
     }
 }
 
@@ -97,7 +101,11 @@ mod tests {
         };
         assert_eq!(inlet, Ok(expected));
         assert_eq!(Inlet::parse("cam1"), Err(InletError::Form));
-        assert_eq!(PortRange::parse("5000-5999"), Ok(PortRange(5000..=5999)));
+        assert_eq!(
+            PortRange::parse("5000-5999"),
+            Ok(PortRange(Some(5000..=5999)))
+        );
+        assert_eq!(PortRange::parse("any"), Ok(PortRange::default()));
         for wrong in ["5000", "5999-5000", "0-10", "5000-70000", "5000-5000"] {
             assert_eq!(PortRange::parse(wrong), Err(InletError::Ports), "{wrong}");
         }
