@@ -22,6 +22,12 @@ const DROWNING: f64 = 0.25;
 const INHERENT_GROWS: f64 = 0.05;
 const MAX_INHERENT: f64 = 0.15;
 
+/// The other part of the estimate has come down by itself: to so many times what it was, lately, or to
+/// so many times what arrives.
+const DELAY_FELL: f64 = 0.8;
+const TOLD_FOR_US: u64 = 2_000_000;
+const DELAY_TOLD: f64 = 1.2;
+
 /// Growth a second while little is lost.
 const GROWTH: f64 = 1.15;
 
@@ -35,6 +41,9 @@ pub(super) struct LossBased {
     /// Share that is lost whatever is sent.
     inherent: f64,
     drowning: bool,
+    /// The other part as it was last, and until when its fall stands for this one's.
+    delay_bps: f64,
+    told_us: u64,
     /// `None`: nothing was lost yet that would bring it down.
     bps: Option<f64>,
 }
@@ -60,7 +69,13 @@ impl LossBased {
             let share = f64::from(self.lost) / f64::from(self.reported);
             (self.reported, self.lost, self.since_us) = (0, 0, Some(now_us));
             let elapsed_s = (elapsed_us as f64 / 1e6).min(1.0);
-            self.judge(share, sent_bps, acknowledged_bps, elapsed_s);
+            // A queue that overflows: the delay has told already, and tells when it is over.
+            if delay_bps < DELAY_FELL * self.delay_bps {
+                self.told_us = now_us + TOLD_FOR_US;
+            }
+            self.delay_bps = delay_bps;
+            let is_told = now_us < self.told_us || delay_bps <= DELAY_TOLD * acknowledged_bps;
+            self.judge(share, is_told, (sent_bps, acknowledged_bps), elapsed_s);
             // Far above the other part's estimate there is nothing to be learned.
             if self.bps.is_some_and(|bps| bps > 1.5 * delay_bps) {
                 self.bps = None;
@@ -69,13 +84,22 @@ impl LossBased {
         self.bps.unwrap_or(f64::INFINITY)
     }
 
-    fn judge(&mut self, share: f64, sent_bps: f64, acknowledged_bps: f64, elapsed_s: f64) {
+    fn judge(
+        &mut self,
+        share: f64,
+        is_told: bool,
+        (sent_bps, acknowledged_bps): (f64, f64),
+        elapsed_s: f64,
+    ) {
         self.smoothed += (share - self.smoothed) * (1.0 - (-elapsed_s / SMOOTHING_S).exp());
         let grown = self.inherent + INHERENT_GROWS * elapsed_s;
         self.inherent = self.smoothed.min(grown).min(MAX_INHERENT);
         let excess = self.smoothed - self.inherent;
         let drowned = std::mem::replace(&mut self.drowning, share > DROWNING) && self.drowning;
         let from = self.bps.unwrap_or(f64::INFINITY).min(sent_bps);
+        if is_told && excess > LOW {
+            return;
+        }
         if drowned {
             self.bps = Some(acknowledged_bps);
         } else if excess > HIGH && share > HIGH {
