@@ -7,6 +7,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod dtls;
+pub mod events;
 pub mod http;
 pub mod ingest;
 pub mod log;

@@ -8,6 +8,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::offer::{AUDIO_PT, Kind, Offer, VIDEO_PT};
 use common::peer::Peer;
 use common::server::{Options, Server};
@@ -207,18 +208,18 @@ async fn a_refused_publisher_is_told_why() {
         while client.turn().await.is_some() {}
     }
     // Pictures that no viewer can be sent.
-    let hevc = flv::write_video_configuration(VideoCodec::H265, &[1; 30]);
+    let sorenson = Bytes::from_static(&[0x22, 0, 0, 0]);
     first.link.media(&Message {
         kind: kind::VIDEO,
         stream_id: 1,
         timestamp: 0,
-        payload: hevc,
+        payload: sorenson,
     });
     let status = first
         .answer(|values| values[0].as_str() == Some("onStatus"))
         .await;
     let why = status[3].get("description").unwrap().as_str().unwrap();
-    assert!(why.contains("H.265") && why.contains("libx264"), "{why}");
+    assert!(why.contains("flv1") && why.contains("libx264"), "{why}");
     until(|| rtmp.info().ended.get("refused") == Some(&4)).await;
     server.stop().await;
 }

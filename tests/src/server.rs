@@ -47,6 +47,7 @@ pub struct Server {
     http: SocketAddr,
     rtmp: SocketAddr,
     udp_port: u16,
+    shards: u16,
     admin: PathBuf,
     stdout: Log,
     arguments: Vec<OsString>,
@@ -92,6 +93,7 @@ impl Server {
             http,
             rtmp,
             udp_port,
+            shards,
             admin,
             stdout,
             arguments: all,
@@ -220,7 +222,13 @@ impl Server {
     /// # Errors
     /// If the system refuses.
     pub async fn crash(&mut self) -> Result<()> {
-        Ok(self.process.child().kill().await?)
+        self.process.child().kill().await?;
+        // The kernel takes its rings down after it, and their sockets with them.
+        let (first, shards) = (self.udp(0), self.shards);
+        let bind = |shard| UdpSocket::bind((first.ip(), first.port() + shard));
+        let free = async || Ok((0..shards).all(|shard| bind(shard).is_ok()));
+        let free = wait::until("its ports to be free", START_LIMIT, free, |&free| free).await;
+        free.map(drop)
     }
 
     /// Asks the server to end and waits for it.

@@ -18,6 +18,7 @@
 mod broadcast;
 mod client;
 mod connection;
+mod events;
 mod ingest;
 mod methods;
 mod peer;
@@ -32,6 +33,7 @@ mod standard;
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
 pub use connection::{Caller, Notifier, NotifyError};
+pub use events::add_event_methods;
 pub use ingest::add_ingest_methods;
 pub use methods::{MethodInfo, Methods};
 pub use peer::{PeerCredentials, PeerPolicy, SameUserOrRoot};

@@ -14,8 +14,8 @@ use super::ServeArgs;
 use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_ingest_methods, add_log_methods,
-    add_player_methods, add_recorder_methods, add_rtmp_methods,
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
+    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -133,6 +133,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
+    add_event_methods(&mut methods, broadcast.events());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
     let audio = AudioOptions {
@@ -209,6 +210,7 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
             sync_after: (!sync_after.is_zero()).then_some(sync_after),
             ..defaults.disk
         },
+        events: broadcast.events().clone(),
         ..defaults
     });
     let recorders = recorders.map_err(|source| ServeError::Recordings {

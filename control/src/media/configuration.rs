@@ -53,8 +53,8 @@ pub fn h264(avcc: &[u8]) -> Option<(Format, [u8; 3])> {
     Some((format, [*profile, *compatibility, *level]))
 }
 
-/// HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1): the format, its profile, nothing, its
-/// level.
+/// HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1): the format, its profile, tier
+/// and level.
 #[must_use]
 pub fn h265(hvcc: &[u8]) -> Option<(Format, [u8; 3])> {
     let lengths = *hvcc.get(21)?;
@@ -76,7 +76,7 @@ pub fn h265(hvcc: &[u8]) -> Option<(Format, [u8; 3])> {
         length_bytes: (lengths & 3) + 1,
         parameter_sets,
     };
-    Some((format, [hvcc[1] & 0x1f, 0, hvcc[12]]))
+    Some((format, [hvcc[1] & 0x1f, hvcc[1] >> 5 & 1, hvcc[12]]))
 }
 
 /// AV1CodecConfigurationRecord (AV1-ISOBMFF 2.3): the format and its profile.

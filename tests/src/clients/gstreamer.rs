@@ -13,7 +13,7 @@ use crate::process::{Process, command};
 /// The bindings of GStreamer belong to this Python, not to the one that comes first in `PATH`.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Publishes a moving picture (`VP8`, `VP9` or `H264`) and a tone until the value is dropped.
+/// Publishes a moving picture (`VP8`, `VP9`, `H264` or `H265`) and a tone until the value is dropped.
 ///
 /// # Errors
 /// If there is no Python.

@@ -12,8 +12,8 @@ pub enum Coding {
     Direct {
         /// Its format.
         format: Format,
-        /// H.264: profile, compatibility and level, as `profile-level-id` has them. VP9 and AV1:
-        /// the profile, twice nothing.
+        /// H.264: profile, compatibility and level, as `profile-level-id` has them. H.265: profile,
+        /// tier and level. VP9 and AV1: the profile, twice nothing.
         profile: [u8; 3],
     },
     /// AAC, to be decoded and encoded anew.
