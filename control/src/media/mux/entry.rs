@@ -1,6 +1,6 @@
 //! Sample entries: what a file says of a track's codec, read from the track's first unit.
 //!
-//! The recorder asks for one before it writes a track. It must never take a field from a bitstream
+//! A recording asks for one before a track begins. It must never take a field from a bitstream
 //! without checking that it is there: a unit that does not parse has no entry.
 
 use fanmill_engine::packet::codec::{BitReader, Codec, Resolution, resolution};
