@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod log;
 pub mod media;
 pub mod model;
+pub mod output;
 pub mod player;
 pub mod recorder;
 pub mod rtmp;

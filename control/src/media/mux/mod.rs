@@ -3,6 +3,7 @@
 //! The recorder asks for bytes and gives them to the disk, outputs to their readers. Nothing here keeps state: a fragment says
 //! its own times (`tfdt`), so one that is left out, or the gap of a loss, moves nothing that follows.
 
+mod codecs;
 mod entry;
 
 use std::num::NonZeroU32;
