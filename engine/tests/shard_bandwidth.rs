@@ -50,7 +50,7 @@ impl Simulcast {
     }
 
     fn send_frame(&mut self) {
-        let keyframe = self.frame % 60 == 0;
+        let keyframe = self.frame.is_multiple_of(60);
         self.frame += 1;
         for (stream, packets) in [(&mut self.low, LOW_PACKETS), (&mut self.high, HIGH_PACKETS)] {
             stream.timestamp = stream.timestamp.wrapping_add(3_000);
