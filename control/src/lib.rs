@@ -19,4 +19,5 @@ pub mod rtmp;
 pub mod rtsp;
 pub mod sdp;
 pub mod streamer;
+pub mod thumbnail;
 pub mod web;

@@ -30,6 +30,7 @@ use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorde
 use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
 use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
+use crate::thumbnail::Thumbnails;
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -167,8 +168,11 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
+    let thumbnails = Thumbnails::new(broadcast.clone(), players.recordings().clone());
     let router = http::router(broadcast, &config.ice_server);
     let router = router.merge(http::recordings_router(players));
+    let router = router.merge(http::recorders_router(recorders.clone()));
+    let router = router.merge(http::thumbnails_router(thumbnails));
     let address = listener.local_addr().unwrap_or(config.http);
     let http = http::serve(listener, router, http_limits(), shutdown.token());
     let mut http = tokio::spawn(http);

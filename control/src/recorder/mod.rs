@@ -15,6 +15,7 @@ mod mux;
 mod path;
 mod recording;
 mod recover;
+pub mod requests;
 mod rule;
 mod scan;
 mod sink;
