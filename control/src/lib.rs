@@ -6,6 +6,7 @@ pub mod broadcast;
 pub mod cli;
 pub mod config;
 pub mod dtls;
+pub mod events;
 pub mod http;
 pub mod log;
 pub mod media;

@@ -288,6 +288,57 @@ fn transports_are_shown_as_a_table() {
 }
 
 #[test]
+fn what_happens_is_printed_as_lines_while_it_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = dir.path().join("admin.sock");
+    let mut command = serve_on_free_ports();
+    command.arg("--admin").arg(&admin);
+    command
+        .arg("--recordings")
+        .arg(dir.path().join("recordings"));
+    let server = Server::spawn(command, admin);
+    let listen = |args: &[&str]| {
+        let mut child = fanmill();
+        child
+            .arg("ctl")
+            .arg("--admin")
+            .arg(&server.admin)
+            .args(args);
+        let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let (mut plain, mut lines) = listen(&["events"]);
+    let (mut as_json, mut json_lines) =
+        listen(&["--json", "events", r#"{"kinds": ["recorder.stopped"]}"#]);
+    // Whether they listen already is not known: something happens until they do.
+    let mut line = None;
+    let mut stopped = None;
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| (lines.next(), json_lines.next()));
+        while !read.is_finished() {
+            let made = stdout(&ctl(&server.admin, &["recorder.create", r#"["cam"]"#]));
+            let made: Value = serde_json::from_str(&made).unwrap();
+            let stop = json!([made["id"]]).to_string();
+            stdout(&ctl(&server.admin, &["recorder.stop", &stop]));
+        }
+        (line, stopped) = read.join().unwrap();
+    });
+    let line = line.unwrap().unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert!(words[1].starts_with("recorder."), "{line}");
+    assert_eq!(words[2], "cam", "{line}");
+    assert!(line.contains(" recorder="), "{line}");
+    let stopped: Value = serde_json::from_str(&stopped.unwrap().unwrap()).unwrap();
+    assert_eq!(stopped["event"], "recorder.stopped");
+    assert_eq!(stopped["stream"], "cam");
+    for child in [&mut plain, &mut as_json] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_reader_that_stops_early_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

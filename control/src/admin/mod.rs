@@ -18,6 +18,7 @@
 mod broadcast;
 mod client;
 mod connection;
+mod events;
 mod methods;
 mod peer;
 mod player;
@@ -30,6 +31,7 @@ mod standard;
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
 pub use connection::{Caller, Notifier, NotifyError};
+pub use events::add_event_methods;
 pub use methods::{MethodInfo, Methods};
 pub use peer::{PeerCredentials, PeerPolicy, SameUserOrRoot};
 pub use player::add_player_methods;

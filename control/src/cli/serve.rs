@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use super::ServeArgs;
 use super::shutdown::Shutdown;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_log_methods, add_player_methods,
-    add_recorder_methods,
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_log_methods,
+    add_player_methods, add_recorder_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -115,6 +115,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
+    add_event_methods(&mut methods, broadcast.events());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
     let recorders = start_recorders(&config, &broadcast)?;
@@ -158,6 +159,7 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
             sync_after: (!sync_after.is_zero()).then_some(sync_after),
             ..defaults.disk
         },
+        events: broadcast.events().clone(),
         ..defaults
     });
     let recorders = recorders.map_err(|source| ServeError::Recordings {

@@ -257,6 +257,11 @@ impl ProducedStream {
         self.0.ending.load(Ordering::Relaxed)
     }
 
+    /// Why it is over.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.0.closed.borrow().clone()
+    }
+
     /// Waits until it is over, and says why.
     pub async fn closed(&self) -> CloseReason {
         let mut closed = self.0.closed.subscribe();
