@@ -1,15 +1,13 @@
 //! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fanmill_tests::clients::console::Console;
 use fanmill_tests::clients::{Stage, node};
-use fanmill_tests::{Browser, scene, wait};
+use fanmill_tests::{Browser, mp4, scene, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(40);
 const SECONDS: u32 = 5;
@@ -38,26 +36,6 @@ fn active(stream: &Value) -> Vec<(String, u64)> {
             let rid = encoding["rid"].as_str().unwrap_or_default().to_owned();
             (rid, encoding["width"].as_u64().unwrap_or_default())
         })
-        .collect()
-}
-
-/// Width and height of each picture of a recording, decoded without a word of complaint.
-async fn recorded_sizes(file: &Path) -> Result<Vec<(u64, u64)>> {
-    let mut command = Command::new("ffprobe");
-    command
-        .args(["-v", "error", "-select_streams", "v:0"])
-        .args(["-show_entries", "frame=width,height", "-of", "json"])
-        .arg(file);
-    let output = command.output().await?;
-    ensure!(
-        output.status.success() && output.stderr.is_empty(),
-        "{output:?}"
-    );
-    let probed: Value = serde_json::from_slice(&output.stdout)?;
-    let frames = probed["frames"].as_array().into_iter().flatten();
-    let size = |frame: &Value| Some((frame["width"].as_u64()?, frame["height"].as_u64()?));
-    frames
-        .map(|frame| size(frame).context("a picture has a size"))
         .collect()
 }
 
@@ -107,12 +85,15 @@ async fn viewers_and_recorders_rise_to_the_best_of_three_simulcast_encodings() -
         ensure!(info["parts"] == 1 && info["error"].is_null(), "{info}");
     }
     // One file goes on through every size; the other one has the encoding that was chosen.
-    let best = recorded_sizes(&folder.path().join("best.mp4")).await?;
+    let [best, middle] = ["best.mp4", "middle.mp4"].map(|name| folder.path().join(name));
+    mp4::check(&best)?;
+    mp4::check(&middle)?;
+    let best = mp4::picture_sizes(&best)?;
     ensure!(
         best.first() < best.last() && best.last() == Some(&(960, 540)),
         "{best:?}"
     );
-    let middle = recorded_sizes(&folder.path().join("middle.mp4")).await?;
+    let middle = mp4::picture_sizes(&middle)?;
     ensure!(
         !middle.is_empty() && middle.iter().all(|&size| size == (480, 270)),
         "{middle:?}"
