@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use fanmill_tests::browser::Page;
 use fanmill_tests::scene::{LIMIT, publish};
-use fanmill_tests::{Browser, Server, ServerOptions, wait};
+use fanmill_tests::{Browser, Server, ServerOptions, mp4, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Sound may be this far from the picture. The recorder adds less than 5 (`recorder/tests/sync.rs`), the
 /// look-ahead of Opus 6.5; the browser renders sound 10 at a time, and says of a picture when it took it,
 /// not when it was drawn.
-const MOST_APART_MS: f64 = 30.0;
+const APART_MS: f64 = 20.0;
+
+/// In one of the recordings: a browser that gets no time leaves out sound, and its clock is off until
+/// the next report.
+const MOST_APART_MS: f64 = 80.0;
 
 async fn server(dir: &Path, more: &[&str]) -> Server {
     let mut arguments = vec!["--recordings".into(), dir.as_os_str().to_owned()];
@@ -58,12 +62,8 @@ fn text(program: &str, arguments: &[&str]) -> String {
         .to_owned()
 }
 
-/// Decodes all of it, without a word of complaint. The time base is the file's: by default ffmpeg
-/// rounds to its guess of the frame rate, and complains of pictures that are closer.
-fn decode(file: &str) {
-    let input = ["-v", "error", "-nostdin", "-i", file];
-    let output = ["-enc_time_base:v", "-1", "-f", "null", "-"];
-    run("ffmpeg", &[&input[..], &output].concat());
+fn check(file: &str) {
+    mp4::check(Path::new(file)).unwrap();
 }
 
 fn duration_ms(file: &str) -> f64 {
@@ -308,21 +308,23 @@ async fn are_recorded(codecs: [&str; 2], by_button: bool) {
     );
     let second = last["path"].as_str().unwrap();
     let first = second.replace("-2.mp4", ".mp4");
-    let mut lasts = 0.0;
+    let (mut lasts, mut apart) = (0.0, Vec::new());
     for (codec, name) in codecs.into_iter().zip([&first, second]) {
         let file = dir.path().join(name);
         let file = file.to_str().unwrap();
-        decode(file);
+        check(file);
         lasts += duration_ms(file);
         let behind = sound_behind_picture_ms(file);
         println!("{codec}: sound is {behind:.1} ms behind the picture");
-        assert!(
-            behind.abs() < MOST_APART_MS,
-            "{codec}: sound is {behind} ms behind the picture"
-        );
+        apart.push(behind.abs());
         let thumbnail = format!("/recordings/thumbnails/{name}?at_s=3");
         is_shown(&server, dir.path(), &thumbnail, codec).await;
     }
+    apart.sort_by(f64::total_cmp);
+    assert!(
+        apart[0] < APART_MS && apart[1] < MOST_APART_MS,
+        "sound is {apart:?} ms from the picture"
+    );
     // The page was told some time before the end.
     let least = last["duration_ms"].as_f64().unwrap() - 100.0;
     assert!(lasts > least, "{lasts} ms; {last}");
@@ -370,7 +372,7 @@ async fn a_server_killed_amid_a_recording_leaves_a_file_that_plays() {
     );
     let _again = server(dir.path(), &[]).await;
     assert!(!marker.exists());
-    decode(file);
+    check(file);
     assert!(duration_ms(file) >= left - 1.0);
 }
 
@@ -411,7 +413,7 @@ async fn two_hundred_recorders_of_one_stream_lose_nothing() {
             .await
             .unwrap();
         let file = dir.path().join(info["path"].as_str().unwrap());
-        decode(file.to_str().unwrap());
+        check(file.to_str().unwrap());
     }
 }
 
@@ -420,7 +422,7 @@ async fn two_hundred_recorders_of_one_stream_lose_nothing() {
 #[tokio::test]
 async fn twenty_kills_leave_files_that_play() {
     const KILLS: u32 = 20;
-    const LONGEST_MS: u32 = 600;
+    const LONGEST_MS: u32 = 500;
     let dir = TempDir::new().unwrap();
     let film = dir.path().join("film.mp4");
     let source = "testsrc2=size=640x360:rate=25:duration=2";
@@ -471,10 +473,10 @@ async fn twenty_kills_leave_files_that_play() {
             }
             assert!(began);
             let (recovered, as_it_was) = (recovered.to_str().unwrap(), as_it_was.to_str().unwrap());
-            decode(recovered);
+            check(recovered);
             let size = |file| std::fs::metadata(file).unwrap().len();
             if size(as_it_was) == size(recovered) {
-                decode(as_it_was);
+                mp4::decodes(Path::new(as_it_was)).unwrap();
             } else {
                 // What is not whole at its end is passed over, not without a word.
                 let input = ["-v", "fatal", "-nostdin", "-i", as_it_was];
