@@ -15,8 +15,8 @@ use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
-    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods, add_rtsp_methods,
-    add_streamer_methods,
+    add_log_methods, add_player_methods, add_push_methods, add_recorder_methods, add_rtmp_methods,
+    add_rtsp_methods, add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -160,6 +160,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_streamer_methods(&mut methods, &streamers);
     let rtmp = start_rtmp(&config, ingests.clone(), shutdown.token()).await?;
     add_rtmp_methods(&mut methods, &rtmp);
+    add_push_methods(&mut methods, &rtmp.pushes());
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
     let rtsp = start_rtsp(&config, ingests).await?;
