@@ -6,6 +6,7 @@
 mod cors;
 mod events;
 mod layer;
+mod outputs;
 mod range;
 mod recorders;
 mod recordings;
@@ -27,6 +28,7 @@ use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 
+pub use outputs::outputs_router;
 pub use recorders::recorders_router;
 pub use recordings::recordings_router;
 pub use server::{HttpLimits, serve};
