@@ -21,4 +21,5 @@ pub mod rtsp;
 pub mod sdp;
 pub mod streamer;
 pub mod taps;
+pub mod thumbnail;
 pub mod web;

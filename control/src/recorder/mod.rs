@@ -13,6 +13,7 @@ mod info;
 mod live;
 mod path;
 mod recover;
+pub mod requests;
 mod rule;
 mod scan;
 mod sink;
