@@ -1,5 +1,6 @@
 // The viewer's page: a WHEP connection, a player, and what it does.
 
+import { listAddresses } from './addresses.js';
 import { capturedDelay_ms, playedDelay_ms } from './delay.js';
 import { Events } from './events.js';
 import { Quality } from './quality.js';
@@ -35,6 +36,7 @@ let begun = false;
 
 document.title = `${name} · Fanmill`;
 byId('stream-name').textContent = name;
+listAddresses(byId('addresses'), name);
 
 function prepare(pc) {
   const { captureTime, dependencies } = EXTENSIONS;
@@ -193,6 +195,10 @@ document.addEventListener('fullscreenchange', show);
 byId('start').addEventListener('click', () => connection.start());
 byId('mute').addEventListener('click', () => (video.muted = !video.muted));
 byId('stats-toggle').addEventListener('click', () => showStatistics(byId('stats').hidden));
+byId('addresses-toggle').addEventListener('click', () => {
+  const hidden = byId('addresses').toggleAttribute('hidden');
+  byId('addresses-toggle').setAttribute('aria-pressed', String(!hidden));
+});
 byId('fullscreen').addEventListener('click', () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else if (byId('player').requestFullscreen) byId('player').requestFullscreen();
