@@ -115,10 +115,11 @@ async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() 
         plays(&page, 2).await.context("the copy")?;
         Ok(page)
     };
+    let (cam, web) = (server.rtmp("live/cam"), server.rtmp("live/web"));
     let played = tokio::try_join!(
-        ffprobe_sees(&server.rtmp("live/cam")),
-        rtmpdump_saves(&server.rtmp("live/cam"), folder.path()),
-        ffmpeg_sees_and_hears(&server.rtmp("live/web")),
+        ffprobe_sees(&cam),
+        rtmpdump_saves(&cam, folder.path()),
+        ffmpeg_sees_and_hears(&web),
         seen,
     );
     let (.., page) = played.with_context(|| [server.log(), other.log()].concat().join("\n"))?;
