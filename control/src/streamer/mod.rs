@@ -10,8 +10,8 @@
 mod description;
 mod format;
 mod inlet;
+mod medium;
 mod output;
-mod output_sdp;
 mod reader;
 mod reception;
 mod registry;
@@ -30,10 +30,10 @@ pub use description::{
 };
 pub use format::{FormatError, RtpFormat};
 pub use inlet::{Inlet, InletError, PortRange};
+pub use medium::{MediaInfo, ReceiverInfo};
 pub use output::{SenderState, SentTrack};
 pub use registry::{StreamerInfo, Streamers};
 pub use security::{SdesError, SdesKey};
-pub use session::{MediaInfo, ReceiverInfo};
 pub use sockets::SocketError;
 pub use source::{Dropped, Remote};
 
@@ -67,6 +67,8 @@ pub struct SendSpec {
     pub interface: Option<String>,
     /// Whether RTCP goes to the port of RTP.
     pub rtcp_mux: bool,
+    /// The key to seal it with; the description holds it.
+    pub key: Option<SdesKey>,
 }
 
 /// Why a session was not made, or cannot be asked.
