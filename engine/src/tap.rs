@@ -131,6 +131,13 @@ impl<'a> TapPacket<'a> {
         self.packet.info.arrival_us
     }
 
+    /// When it was captured, if the publisher says so with this packet (abs-capture-time): NTP time in
+    /// units of 2^-32 s, of the clock of its reports.
+    pub fn capture_ntp(&self) -> Option<u64> {
+        let info = &self.packet.info;
+        info.extensions.capture_ntp(self.packet.bytes())
+    }
+
     /// Its format, with the payload type and clock rate it came with.
     pub fn codec(&self) -> &'a IncomingCodec {
         self.codec

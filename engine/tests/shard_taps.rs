@@ -67,6 +67,8 @@ fn every_packet_reaches_a_tap_once_and_as_it_was_however_many_shards_serve_viewe
                 assert_eq!(packet.payload, made.payload);
                 assert_eq!(packet.timestamp, made.header.timestamp);
                 assert_eq!(packet.marker, made.header.marker);
+                let capture_ntp = stream.video.then_some(0x0807_0605_0403_0201);
+                assert_eq!(packet.capture_ntp, capture_ntp);
                 assert_eq!(packet.payload_type, stream.payload_type);
             }
             let indices: Vec<u64> = taken.packets.iter().map(|p| p.index).collect();

@@ -14,6 +14,7 @@ DECODERS = {
     "VP8": "rtpvp8depay ! vp8dec",
     "VP9": "rtpvp9depay ! vp9dec",
     "H264": "rtph264depay ! avdec_h264",
+    "H265": "rtph265depay ! avdec_h265",
 }
 VIDEO = (
     "{} ! videoconvert ! videoscale ! video/x-raw,format=GRAY8,width=64,height=36"

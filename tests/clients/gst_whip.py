@@ -16,6 +16,9 @@ ENCODERS = {
     "H264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=60 bitrate=800"
     " ! video/x-h264,profile=constrained-baseline"
     " ! rtph264pay aggregate-mode=zero-latency config-interval=-1",
+    "H265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=60 bitrate=800"
+    " ! video/x-h265,profile=main ! h265parse"
+    " ! rtph265pay aggregate-mode=zero-latency config-interval=-1",
 }
 
 

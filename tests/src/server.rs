@@ -45,7 +45,9 @@ impl Default for ServerOptions {
 pub struct Server {
     process: Process,
     http: SocketAddr,
+    rtmp: SocketAddr,
     udp_port: u16,
+    shards: u16,
     admin: PathBuf,
     stdout: Log,
     arguments: Vec<OsString>,
@@ -74,10 +76,12 @@ impl Server {
         let folder = TempDir::with_prefix("fanmill-server-")?;
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
+        let rtmp = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
         let mut all = ["serve", "--http", &http.to_string()]
             .map(OsString::from)
             .to_vec();
+        all.extend(["--rtmp", &rtmp.to_string()].map(Into::into));
         all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
         all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
         all.extend(["--shards", &shards.to_string()].map(Into::into));
@@ -87,7 +91,9 @@ impl Server {
         let mut server = Server {
             process,
             http,
+            rtmp,
             udp_port,
+            shards,
             admin,
             stdout,
             arguments: all,
@@ -121,6 +127,11 @@ impl Server {
     /// The address of `path` (which starts with a slash) on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
+    }
+
+    /// The RTMP address of `app/stream` on this server.
+    pub fn rtmp(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.rtmp)
     }
 
     /// The UDP address of a shard.
@@ -211,7 +222,13 @@ impl Server {
     /// # Errors
     /// If the system refuses.
     pub async fn crash(&mut self) -> Result<()> {
-        Ok(self.process.child().kill().await?)
+        self.process.child().kill().await?;
+        // The kernel takes its rings down after it, and their sockets with them.
+        let (first, shards) = (self.udp(0), self.shards);
+        let bind = |shard| UdpSocket::bind((first.ip(), first.port() + shard));
+        let free = async || Ok((0..shards).all(|shard| bind(shard).is_ok()));
+        let free = wait::until("its ports to be free", START_LIMIT, free, |&free| free).await;
+        free.map(drop)
     }
 
     /// Asks the server to end and waits for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fanmill_tests::clients::console::Console;
 use fanmill_tests::clients::{Stage, node};
-use fanmill_tests::{Browser, wait};
+use fanmill_tests::{Browser, scene, wait};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -63,10 +63,32 @@ async fn viewers_rise_to_the_best_of_three_simulcast_encodings() -> Result<()> {
         })
         .await?;
     viewer.plays(SECONDS.into()).await?;
+    one_who_chooses_gets_it_and_nobody_else(&stage, &browser).await?;
+    viewer
+        .receives("the largest picture still", |seen| {
+            (seen.width, seen.height) == (960, 540)
+        })
+        .await?;
     let seen = node::libwebrtc_watch(&stage.whep(), SECONDS).await?;
     seen.check(SECONDS, 960, 540)?;
     publisher.end().await?;
     stage.check_unspoiled().await
+}
+
+/// By the menu of the viewer's page.
+async fn one_who_chooses_gets_it_and_nobody_else(stage: &Stage, browser: &Browser) -> Result<()> {
+    let page = scene::watch(browser, stage.server(), "stage").await?;
+    let menu = "document.getElementById('quality')";
+    page.wait_for(&format!("{menu}.options.length === 4"), LIMIT)
+        .await?;
+    for (choice, width) in [("q", 240), ("h", 480), ("", 960)] {
+        let choose =
+            format!("{menu}.value = '{choice}'; {menu}.dispatchEvent(new Event('change'))");
+        page.evaluate(&choose).await?;
+        let shown = format!("document.getElementById('video').videoWidth === {width}");
+        page.wait_for(&shown, LIMIT).await?;
+    }
+    page.close().await
 }
 
 /// A key picture of an upper spatial layer needs those below: viewers get them all.

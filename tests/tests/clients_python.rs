@@ -1,11 +1,18 @@
 //! aiortc, ffmpeg and GStreamer publish; clients of other makes watch what they can decode.
 
-use anyhow::{Context, Result};
-use fanmill_tests::Namespace;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use fanmill_tests::clients::node::{RtpClient, libwebrtc_watch};
 use fanmill_tests::clients::{Stage, aiortc_publish, aiortc_sees, ffmpeg_publish_with, gstreamer};
+use fanmill_tests::{Namespace, wait};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
 
 const SECONDS: u32 = 5;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 async fn rtp_arrives(stage: &Stage, client: RtpClient, codec: &str) -> Result<()> {
     let received = client.watch(&stage.whep(), codec, SECONDS).await?;
@@ -105,4 +112,43 @@ async fn gstreamer_and_aiortc_watch_gstreamer_publish_h264() -> Result<()> {
 #[tokio::test]
 async fn gstreamer_watches_gstreamer_publish_vp9() -> Result<()> {
     gstreamer_watches_gstreamer("VP9", false).await
+}
+
+/// H.265, which few browsers have: published, watched, recorded, and played again from the file.
+#[tokio::test]
+async fn gstreamer_watches_gstreamer_publish_h265_and_its_recording() -> Result<()> {
+    const SECONDS: u32 = 3;
+    let folder = TempDir::new()?;
+    let namespace = Namespace::new()?;
+    let arguments = vec!["--recordings".into(), folder.path().into()];
+    let stage = Stage::facing_with(&namespace, arguments).await?;
+    let server = stage.server();
+    let mut publisher = gstreamer::publish(&stage.whip(), "H265", Some(&namespace))?;
+    stage.live("H265", &mut publisher).await?;
+    let create = json!({"stream": "stage", "path": "h265"});
+    let recorder = server.admin("recorder.create", create).await?;
+    let sees = async |url: String| {
+        let seen = gstreamer::watch(&url, "H265", SECONDS, Some(&namespace)).await?;
+        seen.check(SECONDS, 640, 360).with_context(|| stage.log())
+    };
+    sees(stage.whep()).await?;
+    let list = async || server.admin("recorder.list", json!({})).await;
+    let enough = |list: &serde_json::Value| list[0]["duration_ms"].as_u64() >= Some(3_000);
+    wait::until("three seconds recorded", LIMIT, list, enough).await?;
+    let stop = json!({"recorder": recorder["id"]});
+    server.admin("recorder.stop", stop).await?;
+    let mut decode = Command::new("ffmpeg");
+    decode.args(["-v", "warning", "-nostdin", "-xerror", "-i"]);
+    decode.arg(folder.path().join("h265.mp4"));
+    decode.args(["-enc_time_base:v", "-1", "-f", "null", "-"]);
+    let said = decode.output().await?;
+    ensure!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+
+    let create = json!({"stream": "again", "path": "h265.mp4", "repeat": true});
+    server.admin("player.create", create).await?;
+    server
+        .admin("player.play", json!({"stream": "again"}))
+        .await?;
+    sees(server.url("/whep/again")).await?;
+    stage.finish(publisher).await
 }

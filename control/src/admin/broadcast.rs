@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Caller, Methods, Reason, RpcError};
 use crate::broadcast::{Broadcast, BroadcastError, DelayBounds, Role};
-use crate::model::{Transport, TransportInfo};
+use crate::model::{Bounds, Selection, Transport, TransportInfo};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +46,33 @@ struct StreamSettings {
 struct Choice {
     stream: String,
     publisher: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncodingChoice {
+    transport: u64,
+    encoding: Option<String>,
+    max_width: Option<u64>,
+    max_height: Option<u64>,
+}
+
+impl EncodingChoice {
+    fn selection(self) -> Result<Selection, RpcError> {
+        let bounds = Bounds {
+            max_width: self.max_width,
+            max_height: self.max_height,
+        };
+        match (self.encoding, bounds == Bounds::default()) {
+            (None, true) => Ok(Selection::Automatic),
+            (None, false) => Ok(Selection::Within(bounds)),
+            (Some(name), true) => Ok(Selection::Encoding(name)),
+            (Some(_), false) => Err(RpcError::invalid_params(
+                "encoding",
+                "name an encoding or bounds, not both",
+            )),
+        }
+    }
 }
 
 /// A transport in a list: what it is, and for which stream.
@@ -197,6 +224,24 @@ fn add_transport_methods(methods: &mut Methods, broadcast: &Broadcast) {
     );
     let of = broadcast.clone();
     methods.add(
+        "transport.select",
+        "Chooses what the viewer on a transport gets of simulcast: an encoding by its name (rid), or \
+         the best up to max_width and max_height; without any of these the best.",
+        move |_: Caller, choice: EncodingChoice| {
+            let of = of.clone();
+            async move {
+                let transport = choice.transport;
+                let selection = choice.selection()?;
+                let viewer = of.viewer_on(transport).map_err(refused)?;
+                let select = move || of.select(&viewer, None, &selection);
+                let selected = tokio::task::spawn_blocking(select).await;
+                selected.map_err(|_| defect())?.map_err(refused)?;
+                Ok(json!({ "transport": transport }))
+            }
+        },
+    );
+    let of = broadcast.clone();
+    methods.add(
         "transport.close",
         "Ends a connection; the peer is told.",
         move |_: Caller, TransportName { transport }: TransportName| {
@@ -223,6 +268,7 @@ fn refused(error: BroadcastError) -> RpcError {
         BroadcastError::UnknownSession
         | BroadcastError::UnknownStream(_)
         | BroadcastError::NotLive(_)
+        | BroadcastError::UnknownEncoding(..)
         | BroadcastError::NoPublisher(..) => Reason::NotFound,
         _ => Reason::Conflict,
     };

@@ -1,5 +1,6 @@
 //! The client's end of the admin socket, blocking: for `fanmill ctl` and scripts in Rust.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A list of every transport of a full server stays well below this.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
+
+/// Notifications kept while an answer is waited for; of more, the first ones are lost.
+const MAX_KEPT: usize = 1024;
 
 /// Why a call gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,8 @@ pub struct AdminClient {
     path: PathBuf,
     stream: BufReader<UnixStream>,
     last_id: u64,
+    /// Notifications that came while an answer was waited for.
+    kept: VecDeque<Value>,
 }
 
 impl AdminClient {
@@ -85,6 +91,7 @@ impl AdminClient {
             path: path.to_owned(),
             stream: BufReader::new(stream),
             last_id: 0,
+            kept: VecDeque::new(),
         })
     }
 
@@ -98,8 +105,8 @@ impl AdminClient {
         Ok(credentials.uid.as_raw())
     }
 
-    /// Calls a method and waits for its answer; notifications meanwhile are skipped. `params` is
-    /// an object or an array.
+    /// Calls a method and waits for its answer; notifications meanwhile are kept. `params` is an
+    /// object or an array.
     ///
     /// # Errors
     /// [`ClientError::Rpc`] with the server's error, or why there is no answer.
@@ -131,6 +138,30 @@ impl AdminClient {
             if answer.get("method").is_none() {
                 return Err(self.protocol("an answer to nothing that was asked".to_owned()));
             }
+            if self.kept.len() >= MAX_KEPT {
+                self.kept.pop_front();
+            }
+            self.kept.push_back(answer);
+        }
+    }
+
+    /// Waits for a notification as long as it takes, and gives its method and parameters.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`], [`ClientError::Protocol`].
+    pub fn notification(&mut self) -> Result<(String, Value), ClientError> {
+        let timeout = self.stream.get_ref().set_read_timeout(None);
+        timeout.map_err(|error| self.failed(error))?;
+        let message = match self.kept.pop_front() {
+            Some(kept) => Ok(kept),
+            None => self.read_message(),
+        };
+        let timeout = self.stream.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT));
+        timeout.map_err(|error| self.failed(error))?;
+        let mut message = message?;
+        match message["method"].take() {
+            Value::String(method) => Ok((method, message["params"].take())),
+            _ => Err(self.protocol("a message that is no notification".to_owned())),
         }
     }
 

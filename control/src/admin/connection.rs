@@ -74,6 +74,29 @@ impl Notifier {
             }
         }
     }
+
+    /// Queues a notification when there is room for it: for those who may wait for the client.
+    ///
+    /// # Errors
+    /// [`NotifyError::Gone`].
+    pub(super) async fn notify_in_turn(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> Result<(), NotifyError> {
+        let line = rpc::notification(method, params);
+        self.lines.send(line).await.map_err(|_| NotifyError::Gone)
+    }
+
+    /// Waits for the end of the connection.
+    pub(super) async fn gone(&self) {
+        self.lines.closed().await;
+    }
+
+    /// Whether both are of one connection.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.lines.same_channel(&other.lines)
+    }
 }
 
 /// Serves a connection until its end of input, its failure, or `stop`; then answers what is still

@@ -416,6 +416,7 @@ mod tests {
 
     fn facts(live: bool, viewers: usize, layers: &[(&str, bool)]) -> Facts {
         let layers = layers.iter().map(|(rid, active)| EncodingInfo {
+            name: String::new(),
             rid: Some((*rid).to_owned()),
             active: *active,
             bitrate_bps: 0,

@@ -79,6 +79,8 @@ pub struct TrackInfo {
 /// An encoding of a track.
 #[derive(Debug, Clone, Serialize)]
 pub struct EncodingInfo {
+    /// What it is chosen by: its rid, or its place in the offer.
+    pub name: String,
     /// Its restriction identifier, with simulcast.
     pub rid: Option<String>,
     /// Whether media comes in.
@@ -151,6 +153,8 @@ pub const MAX_VIEWERS_LISTED: usize = 1000;
 pub struct ViewerInfo {
     /// Its transport.
     pub transport: u64,
+    /// The encoding it is sent, by name, if the stream has several.
+    pub encoding: Option<String>,
     /// Packets sent to it.
     pub packets_sent: u64,
     /// Packets it says it lost.
@@ -241,6 +245,7 @@ fn viewer(session: &Arc<Session>) -> ViewerInfo {
     let tracks = session.transport.outgoing().tracks();
     ViewerInfo {
         transport: info.id,
+        encoding: tracks.iter().find_map(|track| track.encoding_name()),
         packets_sent: info.packets_sent,
         packets_lost: tracks
             .iter()
@@ -256,6 +261,7 @@ fn viewer(session: &Arc<Session>) -> ViewerInfo {
 
 pub(super) fn encodings(track: &IncomingTrack) -> Vec<EncodingInfo> {
     let each = track.encodings().iter().map(|encoding| EncodingInfo {
+        name: encoding.name().to_owned(),
         rid: encoding.rid().map(str::to_owned),
         active: encoding.is_active(),
         bitrate_bps: encoding.counters().bitrate_bps.get(),

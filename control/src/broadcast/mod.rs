@@ -7,6 +7,7 @@
 mod events;
 mod follow;
 mod info;
+mod layers;
 mod playout;
 mod produce;
 mod publisher;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
 
+use crate::events::Events;
 use crate::model::{
     AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, TransportKind,
 };
@@ -84,6 +86,12 @@ pub enum BroadcastError {
     /// No such subscription to events, or not any more.
     #[error("there is no such event stream; it may have ended")]
     UnknownSubscription,
+    /// The viewer has no video track, or none of that media section.
+    #[error("the viewer has no video there to choose an encoding of")]
+    NoVideo,
+    /// The stream that is shown has no such encoding.
+    #[error("the stream has no encoding {0}; it has {1}")]
+    UnknownEncoding(String, String),
     /// No such stream.
     #[error("there is no stream {0}")]
     UnknownStream(String),
@@ -119,6 +127,7 @@ struct Shared {
     server: MediaServer,
     endpoint: Endpoint,
     limits: BroadcastLimits,
+    events: Events,
     tables: Mutex<Tables>,
 }
 
@@ -130,17 +139,29 @@ impl Broadcast {
     /// No streams yet.
     pub fn new(server: MediaServer, limits: BroadcastLimits) -> Self {
         let endpoint = server.create_endpoint();
+        let events = Events::new();
+        let tables = Tables {
+            events: events.clone(),
+            ..Tables::default()
+        };
         Self(Arc::new(Shared {
             server,
             endpoint,
             limits,
-            tables: Mutex::default(),
+            events,
+            tables: Mutex::new(tables),
         }))
     }
 
     /// The media server underneath.
     pub fn server(&self) -> &MediaServer {
         &self.0.server
+    }
+
+    /// What happens in the server, to be read and to be told: streams that are published and end, and
+    /// whatever else belongs to them.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Sets the bounds on the delay before playing that streams published from now on have.

@@ -108,6 +108,14 @@ impl Publisher {
         }
     }
 
+    /// Why it has ended, or is about to.
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        match self {
+            Self::Session(session) => session.transport.close_reason(),
+            Self::Produced(stream) => stream.close_reason(),
+        }
+    }
+
     /// Ends it.
     pub(super) fn close_for(&self, reason: CloseReason) {
         match self {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::events;
@@ -18,6 +19,7 @@ use super::playout::{self, DelayBounds, PlayoutRule};
 use super::publisher::Publisher;
 use super::publishers::{Publishers, Role, TakeoverBack};
 use super::{BroadcastError, BroadcastLimits, Session};
+use crate::events::Events;
 use crate::model::{AttachError, CloseReason, Transport, TransportKind, Unshown, attach_all};
 
 #[derive(Default)]
@@ -27,6 +29,8 @@ pub(super) struct Stream {
     pub(super) viewers: HashMap<String, Arc<Session>>,
     /// What is told of it; `None` as long as nobody reads about it.
     pub(super) facts: Option<watch::Sender<events::Facts>>,
+    /// Who was last told to be on air.
+    pub(super) announced: Option<Publisher>,
     /// Bounds on the delay before playing, if an operator has set any for it.
     pub(super) delay: Option<DelayBounds>,
 }
@@ -41,6 +45,7 @@ pub(super) struct Tables {
     pub(super) looked_at: bool,
     pub(super) playout_rules: Vec<PlayoutRule>,
     pub(super) takeover_back: TakeoverBack,
+    pub(super) events: Events,
 }
 
 impl Tables {
@@ -172,8 +177,9 @@ impl Tables {
     }
 
     /// Shows who is on air now to all who watch or follow a stream.
-    pub(super) fn show_on_air(&self, name: &str) {
-        if let Some(entry) = self.streams.get(name) {
+    pub(super) fn show_on_air(&mut self, name: &str) {
+        if let Some(entry) = self.streams.get_mut(name) {
+            entry.announce(name, &self.events);
             self.followed.tell(name, entry.publishers.on_air());
             entry.tell_publisher();
             entry.show_on_air(name);
@@ -189,6 +195,33 @@ impl Tables {
 }
 
 impl Stream {
+    /// Tells the operator who is on air now, if that is another one than was told last.
+    fn announce(&mut self, name: &str, events: &Events) {
+        let now = self.publishers.on_air();
+        let role = self.publishers.iter().find_map(|(role, publisher)| {
+            let is_it = self.publishers.is_on_air(publisher);
+            is_it.then_some(role)
+        });
+        let before = std::mem::replace(&mut self.announced, now.cloned());
+        let (kind, publisher, reason) = match (&self.announced, &before) {
+            (Some(now), None) => ("stream.published", now, None),
+            (Some(now), Some(_)) => ("stream.switched", now, None),
+            (None, Some(before)) => {
+                let reason = before.close_reason().unwrap_or(CloseReason::Requested);
+                ("stream.ended", before, Some(reason.to_string()))
+            }
+            (None, None) => return,
+        };
+        let mut details = json!({ "source": publisher.source(), "publisher": publisher.id() });
+        if let Some(role) = role {
+            details["role"] = json!(role);
+        }
+        if let Some(reason) = reason {
+            details["reason"] = reason.into();
+        }
+        events.emit(kind, Some(name), details);
+    }
+
     /// Shows all viewers the publisher that is on air, or nothing.
     pub(super) fn show_on_air(&self, name: &str) {
         let Some(publisher) = self.publishers.on_air() else {

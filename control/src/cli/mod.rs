@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod ctl;
 pub mod doctor;
+mod listen;
 pub mod serve;
 pub mod shutdown;
 mod table;
@@ -78,10 +79,16 @@ impl ServeArgs {
 
 /// Prints to standard output. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> std::io::Result<()> {
+    print_or_end(text).map(|_| ())
+}
+
+/// Prints to standard output; `false` if nobody reads any more.
+fn print_or_end(text: &str) -> std::io::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -8,12 +8,15 @@ use std::time::Duration;
 use fanmill_engine::{EngineConfig, Forwarding, ShardReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::ServeArgs;
+use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_ingest_methods, add_log_methods,
-    add_player_methods, add_recorder_methods, add_streamer_methods,
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
+    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods,
+    add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -24,6 +27,7 @@ use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
+use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
 /// How long saying goodbye to all peers may take.
@@ -66,6 +70,19 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address of another server could not be had.
+    #[error("cannot listen for --{key} on {address}: {source}; is another server running there?")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificate or key are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The recorder did not start.
     #[error("cannot record to {}: {source}; name another directory with --recordings", path.display())]
     Recordings {
@@ -126,6 +143,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
+    add_event_methods(&mut methods, broadcast.events());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
     let audio = AudioOptions {
@@ -135,6 +153,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_ingest_methods(&mut methods, &ingests);
     let streamers = start_streamers(&config, ingests.clone())?;
     add_streamer_methods(&mut methods, &streamers);
+    let rtmp = start_rtmp(&config, ingests, shutdown.token()).await?;
+    add_rtmp_methods(&mut methods, &rtmp);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
     let admin = AdminServer::bind(&config.admin, methods)?;
@@ -154,6 +174,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     if stopped.await.is_err() {
         tracing::warn!("the disk is behind: recordings are closed at the next start");
     }
+    let _ = tokio::time::timeout(DRAIN, rtmp.ended()).await;
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -163,6 +184,31 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Listens for RTMP and RTMPS.
+async fn start_rtmp(
+    config: &Config,
+    ingests: Ingests,
+    stop: CancellationToken,
+) -> Result<Rtmp, ServeError> {
+    let rtmp = Rtmp::new(ingests, RtmpLimits::default(), stop);
+    if let Some(listener) = listen::bind("rtmp", config.rtmp).await? {
+        rtmp.listen(listener);
+    }
+    if let Some(listener) = listen::bind("rtmps", config.rtmps).await?
+        && let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key)
+    {
+        let files = TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        rtmp.listen_tls(listener, &files)?;
+    }
+    for address in rtmp.info().addresses {
+        tracing::info!("RTMP at {address}/live/NAME");
+    }
+    Ok(rtmp)
 }
 
 /// Closes what a crash left open, and begins to record by the rules.
@@ -176,6 +222,7 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
             sync_after: (!sync_after.is_zero()).then_some(sync_after),
             ..defaults.disk
         },
+        events: broadcast.events().clone(),
         ..defaults
     });
     let recorders = recorders.map_err(|source| ServeError::Recordings {

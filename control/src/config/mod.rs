@@ -5,6 +5,7 @@
 //! is read again after start.
 
 mod file;
+mod listen;
 mod nearest;
 pub(crate) mod pattern;
 mod settings;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
 use crate::media::audio::AudioOptions;
 
+pub use listen::{Listen, NoListen};
 pub use nearest::nearest;
 pub use settings::Settings;
 pub use validate::{Invalid, MAX_PUBLIC_IPS, MAX_SHARDS};
@@ -85,6 +87,14 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
+    pub rtmp: Listen,
+    /// Where RTMPS is served. Default: nowhere.
+    pub rtmps: Listen,
+    /// The server's certificate for TLS. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key. Default: none.
+    pub tls_key: Option<PathBuf>,
     /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
     pub rtp_in: Vec<String>,
     /// Ports for plain RTP that leaves the choice to the server
@@ -124,6 +134,10 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
+            rtmps: Listen::Off,
+            tls_cert: None,
+            tls_key: None,
             rtp_in: Vec::new(),
             rtp_ports: "any".to_owned(),
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::{Config, Listen};
 use crate::broadcast::TakeoverBack;
 
 /// Configuration keys; `None` where nothing was given.
@@ -104,6 +104,19 @@ pub struct Settings {
     /// Milliseconds that a recorder waits for a missing packet [default: 500]
     #[arg(long, value_name = "MS")]
     pub recording_wait_ms: Option<u64>,
+    /// Address of the RTMP server, or off [default: 127.0.0.1:1935]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtmp: Option<Listen>,
+    /// Address of the RTMPS server (RTMP in TLS), or off; it needs tls-cert and tls-key
+    /// [default: off]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtmps: Option<Listen>,
+    /// The server's certificate for TLS, and those that vouch for it, as a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, as a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Receive plain RTP as a stream: STREAM=FILE, such as cam1=/etc/fanmill/cam1.sdp; the file is the
     /// sender's SDP; repeatable [default: none]
     #[arg(long, value_name = "STREAM=FILE")]
@@ -175,6 +188,10 @@ impl Settings {
             recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
+            rtmp: self.rtmp.or(lower.rtmp),
+            rtmps: self.rtmps.or(lower.rtmps),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
             rtp_in: self.rtp_in.or(lower.rtp_in),
             rtp_ports: self.rtp_ports.or(lower.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
@@ -216,6 +233,10 @@ impl Settings {
                 .unwrap_or(defaults.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
+            rtmp: self.rtmp.unwrap_or(defaults.rtmp),
+            rtmps: self.rtmps.unwrap_or(defaults.rtmps),
+            tls_cert: self.tls_cert.or(defaults.tls_cert),
+            tls_key: self.tls_key.or(defaults.tls_key),
             rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
             rtp_ports: self.rtp_ports.unwrap_or(defaults.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),

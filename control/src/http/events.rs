@@ -161,7 +161,7 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
             (EventKind::ViewerCount, json!({ "viewercount": count }))
         }
         StreamEvent::Layers(layers) => {
-            let layers: Vec<_> = layers.iter().enumerate().map(layer).collect();
+            let layers: Vec<_> = layers.iter().map(layer).collect();
             let index = video.unwrap_or_default().to_string();
             (EventKind::Layers, json!({ index: layers }))
         }
@@ -170,10 +170,9 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
 }
 
 /// A layer without bitrate is one of which nothing comes.
-fn layer((place, layer): (usize, &EncodingInfo)) -> Value {
+fn layer(layer: &EncodingInfo) -> Value {
     // Encodings that were announced by SSRC alone have no rid.
-    let rid = layer.rid.clone().unwrap_or_else(|| place.to_string());
-    let mut fields = Map::from_iter([("rid".to_owned(), rid.into())]);
+    let mut fields = Map::from_iter([("rid".to_owned(), layer.name.clone().into())]);
     let known = [
         ("bitrate", layer.bitrate_bps * u64::from(layer.active)),
         ("width", layer.width),

@@ -5,6 +5,7 @@
 
 mod cors;
 mod events;
+mod layer;
 mod range;
 mod recordings;
 mod reply;
@@ -58,12 +59,13 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
             .route("/{stream}/{session}", any(resource))
             .fallback(nowhere)
     };
-    let events = Router::new()
+    let extensions = Router::new()
         .route("/{stream}/{session}/sse", any(events::streams))
-        .route("/{stream}/{session}/sse/{id}", any(events::one));
+        .route("/{stream}/{session}/sse/{id}", any(events::one))
+        .route("/{stream}/{session}/layer", any(layer::layer));
     Router::new()
         .nest("/whip", protocol(TransportKind::Publish))
-        .nest("/whep", protocol(TransportKind::View).merge(events))
+        .nest("/whep", protocol(TransportKind::View).merge(extensions))
         // Nested routers do not see these.
         .route("/whip/", any(nowhere))
         .route("/whep/", any(nowhere))

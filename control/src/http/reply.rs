@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     BodyTimeout,
     /// The body names no events, or none that there are.
     Events(String),
+    /// The body does not say which encoding is wanted.
+    Layer(String),
     /// As many event streams are read as may be.
     EventStreams,
     /// The resource takes other methods, named here.
@@ -50,7 +52,7 @@ impl Refusal {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Events(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Events(_) | Self::Layer(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::EventStreams => StatusCode::SERVICE_UNAVAILABLE,
             Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -75,6 +77,9 @@ impl Refusal {
             Self::Events(reason) => {
                 format!("send a JSON array of names of events, or no body for all: {reason}")
             }
+            Self::Layer(reason) => {
+                format!("send a JSON object such as {{\"encodingId\": \"h\"}}: {reason}")
+            }
             Self::EventStreams => {
                 "the server has as many readers of events as it may; try again later".to_owned()
             }
@@ -97,12 +102,14 @@ fn broadcast_status(error: &BroadcastError) -> StatusCode {
         BroadcastError::Occupied(_)
         | BroadcastError::BackupOccupied(_)
         | BroadcastError::Silent(..)
+        | BroadcastError::NoVideo
         | BroadcastError::Attach(_) => StatusCode::CONFLICT,
         BroadcastError::Offer(OfferError::Sdp(error)) => sdp_status(error),
         BroadcastError::OtherIceSession => StatusCode::PRECONDITION_FAILED,
         BroadcastError::TooManySubscriptions => StatusCode::TOO_MANY_REQUESTS,
         BroadcastError::UnknownSession
         | BroadcastError::UnknownSubscription
+        | BroadcastError::UnknownEncoding(..)
         | BroadcastError::UnknownStream(_)
         | BroadcastError::NotLive(_)
         | BroadcastError::NoPublisher(..)

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::broadcast::{Created, Role, Session};
 use crate::http::reply::Refusal;
-use crate::http::{BODY_TIMEOUT, HttpState, events};
+use crate::http::{BODY_TIMEOUT, HttpState, events, layer};
 use crate::model::TransportKind;
 use crate::sdp::{IceFragment, Offer};
 
@@ -90,10 +90,12 @@ async fn create(
             headers.append(LINK, value);
         }
     }
-    if kind == TransportKind::View
-        && let Ok(value) = HeaderValue::from_str(&events::link(&location))
-    {
-        headers.append(LINK, value);
+    if kind == TransportKind::View {
+        for link in [events::link(&location), layer::link(&location)] {
+            if let Ok(value) = HeaderValue::from_str(&link) {
+                headers.append(LINK, value);
+            }
+        }
     }
     Ok(response)
 }

@@ -12,6 +12,7 @@ use super::{Ingest, IngestError, IngestInfo, IngestSpec, TrackFormat};
 use crate::broadcast::Broadcast;
 use crate::clock::now_us;
 use crate::media::audio::AudioOptions;
+use crate::model::CloseReason;
 
 /// What all clones share.
 pub(super) struct Shared {
@@ -109,6 +110,7 @@ impl Shared {
 
     /// Takes an ingest that ends from name and list.
     pub(super) fn forget(&self, session: &Session) {
+        session.produced.close_for(CloseReason::SourceEnded);
         self.broadcast
             .withdraw(&session.spec.stream, &session.produced);
         self.sessions().remove(&session.id);

@@ -3,7 +3,9 @@
 //!
 //! A track begins with its times of arrival. From the publisher's first sender report on, its
 //! timestamps are placed by the report's NTP time (RFC 3550 6.4.1), as are those of the other tracks, which is
-//! what keeps sound and picture together. Corrections are spread over the following samples, so that
+//! what keeps sound and picture together. Times of capture (abs-capture-time) take the place of reports
+//! where packets bear them: senders know those exactly, but count a report's moment from different ends
+//! of their buffers for sound and for picture. Corrections are spread over the following samples, so that
 //! the timeline never runs backwards; what the clocks drift is corrected as it happens, not summed up.
 
 use std::collections::VecDeque;
@@ -52,6 +54,8 @@ pub struct TrackClock {
     /// Up to which media time corrections were applied.
     slewed_us: i64,
     reports: VecDeque<f64>,
+    /// The reports are times of capture.
+    by_capture: bool,
     window: ArrivalWindow,
     /// Whether a place was asked for: from then on corrections are spread.
     placed: bool,
@@ -76,6 +80,7 @@ impl TrackClock {
             target_us: 0.0,
             slewed_us: 0,
             reports: VecDeque::new(),
+            by_capture: false,
             window: ArrivalWindow::default(),
             placed: false,
         }
@@ -100,6 +105,21 @@ impl TrackClock {
     /// Takes a sender report: `timestamp` is of the moment `ntp` (RFC 3550 4: seconds since 1900 in
     /// 32.32 bits).
     pub fn reported(&mut self, stream: &mut StreamClock, ntp: u64, timestamp: u32) {
+        if !self.by_capture {
+            self.place(stream, ntp, timestamp);
+        }
+    }
+
+    /// Takes the time at which the sample of `timestamp` was captured, by the clock of the reports.
+    pub fn captured(&mut self, stream: &mut StreamClock, ntp: u64, timestamp: u32) {
+        if !self.by_capture {
+            self.by_capture = true;
+            self.reports.clear();
+        }
+        self.place(stream, ntp, timestamp);
+    }
+
+    fn place(&mut self, stream: &mut StreamClock, ntp: u64, timestamp: u32) {
         if self.last.is_none() {
             return;
         }
@@ -284,6 +304,24 @@ mod tests {
         let sent_us = 3_000 * 33_333u64;
         let time_us = clock.time_us((sent_us * 9 / 100) as u32);
         let error_us = time_us - (1_005_000 + sent_us.cast_signed());
+        assert!(error_us.abs() < 1_000, "{error_us} us off");
+    }
+
+    #[test]
+    fn times_of_capture_take_the_place_of_reports_that_are_late() {
+        let mut stream = StreamClock::default();
+        let mut clock = TrackClock::new(48_000);
+        let late_us = 30_000;
+        let mut error_us = 0;
+        for second in 0..10u32 {
+            let (timestamp, now_us) = (second * 48_000, u64::from(second) * 1_000_000);
+            clock.arrived(timestamp, 1_000_000 + now_us + late_us);
+            clock.reported(&mut stream, ntp(now_us + late_us), timestamp);
+            if second >= 2 {
+                clock.captured(&mut stream, ntp(now_us), timestamp);
+            }
+            error_us = clock.time_us(timestamp) - (1_000_000 + now_us).cast_signed();
+        }
         assert!(error_us.abs() < 1_000, "{error_us} us off");
     }
 

@@ -8,6 +8,7 @@
 pub mod aac;
 pub mod audio;
 pub mod clock;
+pub mod configuration;
 pub mod depacketize;
 pub mod packetize;
 pub mod reorder;

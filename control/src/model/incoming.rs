@@ -36,6 +36,7 @@ pub struct IncomingTrack {
 pub struct Encoding {
     engine: Engine,
     rendition: RenditionId,
+    name: String,
     rid: Option<String>,
     counters: Arc<IncomingCounters>,
     served: Arc<ServedCounters>,
@@ -88,17 +89,15 @@ impl IncomingStream {
 
 impl IncomingTrack {
     fn new(media: &NegotiatedMedia, names: &Names, engine: &Engine) -> Self {
-        let encoding = |rid| Encoding::new(rid, names, engine);
+        let encoding = |position, rid| Encoding::new(position, rid, names, engine);
         let encodings = if !media.rids.is_empty() {
-            media
-                .rids
-                .iter()
-                .map(|rid| encoding(Some(rid.id.clone())))
+            let rids = media.rids.iter().enumerate();
+            rids.map(|(position, rid)| encoding(position, Some(rid.id.clone())))
                 .collect()
         } else {
             // A source for each SSRC of a SIM group; one if nothing is announced.
             (0..media.encodings.len().max(1))
-                .map(|_| encoding(None))
+                .map(|position| encoding(position, None))
                 .collect()
         };
         Self {
@@ -119,7 +118,7 @@ impl IncomingTrack {
             },
             mid,
             codecs: vec![codec],
-            encodings: vec![Encoding::new(None, names, engine)],
+            encodings: vec![Encoding::new(0, None, names, engine)],
         }
     }
 
@@ -190,11 +189,7 @@ impl IncomingTrack {
     /// The encoding a viewer gets who has no reason to get less: of those that come in, the one
     /// with the largest picture, else with the highest bitrate.
     pub fn best_encoding(&self) -> &Encoding {
-        let rank = |encoding: &&Encoding| {
-            let counters = &encoding.counters;
-            let pixels = counters.width.get() * counters.height.get();
-            (encoding.is_active(), pixels, counters.bitrate_bps.get())
-        };
+        let rank = |encoding: &&Encoding| (encoding.is_active(), encoding.quality());
         // `max_by_key` gives the last of equals; the first is the more natural default.
         let best = self.encodings.iter().rev().max_by_key(rank);
         best.expect("a track has at least one encoding")
@@ -209,10 +204,11 @@ impl IncomingTrack {
 }
 
 impl Encoding {
-    fn new(rid: Option<String>, names: &Names, engine: &Engine) -> Self {
+    fn new(position: usize, rid: Option<String>, names: &Names, engine: &Engine) -> Self {
         Self {
             engine: engine.clone(),
             rendition: RenditionId(names.next()),
+            name: rid.clone().unwrap_or_else(|| position.to_string()),
             rid,
             counters: Arc::default(),
             served: Arc::default(),
@@ -232,6 +228,18 @@ impl Encoding {
     /// Its rendition in the engine.
     pub fn rendition(&self) -> RenditionId {
         self.rendition
+    }
+
+    /// What it is called where one is to be chosen: its rid, or its place in the offer.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How good it is compared with others of its track: pixels of its picture, then its bitrate.
+    pub(super) fn quality(&self) -> (u64, u64) {
+        let counters = &self.counters;
+        let pixels = counters.width.get() * counters.height.get();
+        (pixels, counters.bitrate_bps.get())
     }
 
     /// Its restriction identifier (RFC 8851), with simulcast by rid.
@@ -277,6 +285,7 @@ fn engine_codec(codec: Codec) -> fanmill_engine::packet::codec::Codec {
         Codec::Vp9 => Engine::Vp9,
         Codec::Av1 => Engine::Av1,
         Codec::H264 => Engine::H264,
+        Codec::H265 => Engine::H265,
     }
 }
 

@@ -31,5 +31,5 @@ pub use media_server::{MediaServer, MediaServerConfig, MediaServerError};
 pub use outgoing::{AttachError, OutgoingStream, OutgoingTrack};
 pub use produced::{CreateStreamError, ProducedInfo, ProducedStream, ProducedTrack, Producer};
 pub use tap::TapSignal;
-pub use transponder::{Selection, Transponder};
+pub use transponder::{Bounds, Selection, Transponder};
 pub use transport::{CloseReason, Transport, TransportInfo, TransportKind, TransportState};

@@ -194,6 +194,15 @@ impl OutgoingTrack {
             .map(|attached| Arc::clone(&attached.track))
     }
 
+    /// The encoding it is sent now, by name, if the track it shows has several.
+    pub fn encoding_name(&self) -> Option<String> {
+        let attached = self.attached();
+        let Attached { track, rendition } = attached.as_ref()?;
+        let mut encodings = track.encodings().iter();
+        let sent = encodings.find(|encoding| encoding.rendition() == *rendition)?;
+        (track.encodings().len() > 1).then(|| sent.name().to_owned())
+    }
+
     /// Shows a track, beginning with its next keyframe if it is video.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ use tokio::sync::watch;
 use crate::model::incoming::IncomingStream;
 use crate::model::media_server::MediaServer;
 use crate::model::transport::CloseReason;
-use crate::sdp::{Codec, CodecParameters, CodecProfile, ProfileLevelId, RtcpFeedback};
+use crate::sdp::{
+    Codec, CodecParameters, CodecProfile, ProfileLevelId, ProfileTierLevel, RtcpFeedback,
+};
 
 /// Why a stream was not made.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +54,7 @@ impl ProducedTrack {
     pub fn new(payload_type: u8, codec: Codec, profile: CodecProfile) -> Self {
         let (clock_rate, channels) = match codec {
             Codec::Opus => (48_000, 2),
-            Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::H264 => (90_000, 1),
+            Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::H264 | Codec::H265 => (90_000, 1),
         };
         Self {
             codec: CodecParameters {
@@ -100,6 +102,11 @@ impl ProducedTrack {
             packetization_mode,
         };
         Self::new(payload_type, Codec::H264, profile)
+    }
+
+    /// H.265, packed without decoding order numbers (RFC 7798 4.4, sprop-max-don-diff 0).
+    pub fn h265(payload_type: u8, profile: ProfileTierLevel) -> Self {
+        Self::new(payload_type, Codec::H265, CodecProfile::H265(profile))
     }
 
     /// Its format.
@@ -248,6 +255,11 @@ impl ProducedStream {
     /// Whether it is over or about to be.
     pub fn is_ending(&self) -> bool {
         self.0.ending.load(Ordering::Relaxed)
+    }
+
+    /// Why it is over.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.0.closed.borrow().clone()
     }
 
     /// Waits until it is over, and says why.

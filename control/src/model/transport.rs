@@ -242,6 +242,16 @@ impl Transport {
         self.0.closing.is_cancelled() || matches!(*self.0.state.borrow(), TransportState::Closed(_))
     }
 
+    /// Why it is over, or about to be.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        if let TransportState::Closed(reason) = &*self.0.state.borrow() {
+            return Some(reason.clone());
+        }
+        let session = self.0.session();
+        let ending = self.0.closing.is_cancelled();
+        ending.then(|| session.close_reason.clone())
+    }
+
     /// A number that changes whenever something of the peer's was heard: a valid connectivity
     /// check, or a packet under its keys. It is published once a second.
     pub(crate) fn heard_count(&self) -> u64 {

@@ -66,7 +66,8 @@ pub struct Item {
 pub struct VideoCodec {
     /// The codec.
     pub codec: Codec,
-    /// H.264: what `profile-level-id` says. Else the profile, in the first.
+    /// H.264: what `profile-level-id` says. H.265: profile, tier and level. Else the profile, in the
+    /// first.
     pub profile: [u8; 3],
 }
 

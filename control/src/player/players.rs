@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::media::{Media, MediaError};
 use super::recordings::Recordings;
 use super::{Player, PlayerEvent, PlayerOptions, PlayerState};
 use crate::broadcast::{Broadcast, BroadcastError};
+use crate::events::Events;
 use crate::model::{CreateStreamError, ProducedStream};
 
 /// Why a player was not made, or does not do what it should.
@@ -187,35 +189,90 @@ impl Players {
         all
     }
 
-    /// Logs what happens to a player, and forgets it when it has stopped.
+    /// Tells what happens to a player, and forgets it when it has stopped.
     fn watch_over(&self, stream: &str, player: &Player) {
-        let mut events = player.events();
-        let (players, stream) = (Arc::downgrade(&self.0), stream.to_owned());
+        let mut happened = player.events();
+        let mut told = Told {
+            events: self.0.broadcast.events().clone(),
+            stream: stream.to_owned(),
+            paths: player
+                .items()
+                .iter()
+                .map(|item| item.path.clone())
+                .collect(),
+            item: 0,
+            position_us: 0,
+        };
+        let players = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             loop {
-                match events.recv().await {
-                    Ok(PlayerEvent::Ended) => tracing::info!(stream, "played to the end"),
-                    Ok(PlayerEvent::Stopped { error }) => {
-                        match error {
-                            Some(error) => tracing::warn!(stream, error, "player stopped"),
-                            None => tracing::info!(stream, "player stopped"),
-                        }
-                        break;
-                    }
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                let event = match happened.recv().await {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(_)) => continue,
                     Err(RecvError::Closed) => break,
+                };
+                if let Some(players) = players.upgrade()
+                    && let Some(entry) = lock(&players.players).get(&told.stream)
+                    && is_there(&entry.player)
+                {
+                    let status = entry.player.status();
+                    (told.item, told.position_us) = (status.item, status.position_us);
+                }
+                told.tell(&event);
+                if matches!(event, PlayerEvent::Stopped { .. }) {
+                    break;
                 }
             }
             if let Some(players) = players.upgrade() {
                 let mut players = lock(&players.players);
                 // Another may have taken its place.
-                players.retain(|name, entry| *name != stream || is_there(&entry.player));
+                players.retain(|name, entry| *name != told.stream || is_there(&entry.player));
             }
         });
     }
 
     fn players(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         lock(&self.0.players)
+    }
+}
+
+/// Tells the log and the server's events of one player.
+struct Told {
+    events: Events,
+    stream: String,
+    paths: Vec<String>,
+    /// Where it was last.
+    item: usize,
+    position_us: i64,
+}
+
+impl Told {
+    fn tell(&self, event: &PlayerEvent) {
+        let stream = &self.stream;
+        let mut details = json!({
+            "path": self.paths.get(self.item),
+            "item": self.item,
+            "position_s": self.position_us as f64 / 1e6,
+        });
+        let kind = match event {
+            PlayerEvent::Playing => "player.playing",
+            PlayerEvent::Paused => "player.paused",
+            PlayerEvent::Position { .. } => "player.position",
+            PlayerEvent::Ended => {
+                tracing::info!(stream, "played to the end");
+                "player.ended"
+            }
+            PlayerEvent::Stopped { error: None } => {
+                tracing::info!(stream, "player stopped");
+                "player.stopped"
+            }
+            PlayerEvent::Stopped { error: Some(error) } => {
+                tracing::warn!(stream, error, "player stopped");
+                details["why"] = error.as_str().into();
+                "player.failed"
+            }
+        };
+        self.events.emit(kind, Some(stream), details);
     }
 }
 

@@ -9,7 +9,7 @@ use super::pacer::{Outgoing, Sink, SinkClosed};
 use super::{Beginning, Media, Player, PlayerError, PlayerOptions, VideoCodec};
 use crate::clock::{NtpClock, random_u32};
 use crate::model::{MediaServer, ProducedStream, ProducedTrack, Producer};
-use crate::sdp::ProfileLevelId;
+use crate::sdp::{ProfileLevelId, ProfileTierLevel};
 
 /// What lists show as the source of the stream.
 const SOURCE: &str = "player";
@@ -69,6 +69,15 @@ fn video_track(video: VideoCodec) -> Result<ProducedTrack, PlayerError> {
         Codec::H264 => {
             let id = ProfileLevelId(video.profile);
             Ok(ProducedTrack::h264(VIDEO_PAYLOAD_TYPE, id, 1))
+        }
+        Codec::H265 => {
+            let [profile_id, tier_flag, level_id] = video.profile;
+            let profile = ProfileTierLevel {
+                profile_id,
+                is_high_tier: tier_flag == 1,
+                level_id,
+            };
+            Ok(ProducedTrack::h265(VIDEO_PAYLOAD_TYPE, profile))
         }
         codec => Err(PlayerError::NotCarried(format!(
             "{} of profile {first}",

@@ -5,6 +5,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::track::TrackCounts;
+use crate::events::Events;
 
 /// Events that a slow listener may be behind.
 const EVENTS_KEPT: usize = 256;
@@ -115,12 +116,37 @@ pub enum RecorderEvent {
         /// What it records.
         stream: String,
     },
+    /// Its first file is begun.
+    Started {
+        /// The recorder.
+        recorder: u64,
+        /// The file, relative to the recordings directory.
+        path: String,
+    },
+    /// Another file is begun: the one before is closed.
+    Part {
+        /// The recorder.
+        recorder: u64,
+        /// The file, relative to the recordings directory.
+        path: String,
+        /// Files so far.
+        part: u32,
+    },
     /// The disk is behind: fragments are dropped from now on, until one fits again.
     Dropping {
         /// The recorder.
         recorder: u64,
         /// How many were, in all.
         fragments_dropped: u64,
+    },
+    /// What it holds was written.
+    Flushed {
+        /// The recorder.
+        recorder: u64,
+        /// The file, relative to the recordings directory.
+        path: String,
+        /// How long it lasts.
+        duration_ms: u64,
     },
     /// It was ended by an error.
     Failed {
@@ -133,24 +159,54 @@ pub enum RecorderEvent {
     Stopped {
         /// The recorder.
         recorder: u64,
+        /// The last file, relative to the recordings directory.
+        path: Option<String>,
+        /// Files in all.
+        parts: u32,
+        /// How long they last together.
+        duration_ms: u64,
+        /// Fragments lost because the disk was behind.
+        fragments_dropped: u64,
     },
 }
 
-/// Tells events to whoever listens.
+impl RecorderEvent {
+    /// What the server's events call it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "recorder.created",
+            Self::Started { .. } => "recorder.started",
+            Self::Part { .. } => "recorder.part",
+            Self::Dropping { .. } => "recorder.dropping",
+            Self::Flushed { .. } => "recorder.flushed",
+            Self::Failed { .. } => "recorder.failed",
+            Self::Stopped { .. } => "recorder.stopped",
+        }
+    }
+}
+
+/// Tells events to whoever listens to recorders, or to the server.
 #[derive(Debug, Clone)]
-pub(super) struct RecorderEvents(broadcast::Sender<RecorderEvent>);
+pub(super) struct RecorderEvents {
+    listeners: broadcast::Sender<RecorderEvent>,
+    server: Events,
+}
 
 impl RecorderEvents {
-    pub(super) fn new() -> Self {
-        Self(broadcast::Sender::new(EVENTS_KEPT))
+    pub(super) fn new(server: Events) -> Self {
+        Self {
+            listeners: broadcast::Sender::new(EVENTS_KEPT),
+            server,
+        }
     }
 
-    pub(super) fn tell(&self, event: RecorderEvent) {
+    pub(super) fn tell(&self, stream: &str, event: RecorderEvent) {
+        self.server.emit(event.kind(), Some(stream), &event);
         // Nobody need listen.
-        let _ = self.0.send(event);
+        let _ = self.listeners.send(event);
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<RecorderEvent> {
-        self.0.subscribe()
+        self.listeners.subscribe()
     }
 }

@@ -44,7 +44,9 @@ use disk::{Disk, Later, Writer};
 use info::{RecorderEvents, Status};
 use recording::{Recording, Settings};
 use sink::{FileSink, Naming, Places, Shift};
-use worker::{Command, Running, Target, Workers, lock};
+use worker::{Command, Identity, Running, Target, Workers, lock};
+
+use crate::events::Events;
 
 /// Recorders at once: each has taps, and a file that is open.
 pub const MAX_RECORDERS: usize = 10_000;
@@ -70,6 +72,8 @@ pub struct RecorderConfig {
     pub threads: usize,
     /// Bytes that one recorder may hold in memory for a flush.
     pub max_hold_bytes: usize,
+    /// Where what happens to recorders is told.
+    pub events: Events,
 }
 
 impl RecorderConfig {
@@ -88,6 +92,7 @@ impl RecorderConfig {
             },
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(4)),
             max_hold_bytes: 256 << 20,
+            events: Events::new(),
         }
     }
 }
@@ -184,11 +189,12 @@ impl Recorders {
             later: Later::start()?,
         });
         let workers = Workers::start(config.threads, &places)?;
+        let events = RecorderEvents::new(config.events.clone());
         Ok(Self(Arc::new(Shared {
             config,
             places,
             workers,
-            events: RecorderEvents::new(),
+            events,
             table: Mutex::default(),
             names: AtomicU64::new(0),
             recovered,
@@ -245,15 +251,25 @@ impl Recorders {
             fragment_us: u64::try_from(self.0.config.fragment.as_micros()).unwrap_or(u64::MAX),
             wait_us: u64::try_from(self.0.config.wait.as_micros()).unwrap_or(u64::MAX),
         });
-        let running = Running::new(id, recording, target, status, self.0.events.clone());
+        let running = Running::new(
+            Identity {
+                id,
+                stream: spec.stream.clone(),
+                status,
+                events: self.0.events.clone(),
+            },
+            recording,
+            target,
+        );
         if !self.0.workers.tell(id, Command::Add(Box::new(running))) {
             self.table().remove(&id);
             return Err(RecorderError::Ended);
         }
-        self.0.events.tell(RecorderEvent::Created {
+        let created = RecorderEvent::Created {
             recorder: id,
             stream: spec.stream.clone(),
-        });
+        };
+        self.0.events.tell(&spec.stream, created);
         Ok(id)
     }
 
@@ -280,8 +296,15 @@ impl Recorders {
             let mut status = lock(&entry.status);
             status.queued_bytes = writer.bytes().1;
         }
-        self.0.events.tell(RecorderEvent::Stopped { recorder: id });
         let mut info = entry.info(id);
+        let stopped = RecorderEvent::Stopped {
+            recorder: id,
+            path: info.path.clone(),
+            parts: info.parts,
+            duration_ms: info.duration_ms,
+            fragments_dropped: info.fragments_dropped,
+        };
+        self.0.events.tell(&info.stream, stopped);
         info.state = match info.error {
             Some(_) => RecorderState::Failed,
             None => RecorderState::Stopped,
@@ -319,6 +342,12 @@ impl Recorders {
         let (writer, duration_us) = flushed.ok_or(RecorderError::NothingHeld(id))?;
         complete(&writer).await?;
         let duration = Duration::from_micros(u64::try_from(duration_us).unwrap_or(0));
+        let flushed = RecorderEvent::Flushed {
+            recorder: id,
+            path: path.as_str().to_owned(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.0.events.tell(&stream, flushed);
         Ok((path.as_str().to_owned(), duration))
     }
 

@@ -80,6 +80,8 @@ pub struct Recording {
     pending_start_us: Option<i64>,
     /// Where each track stands in the present part.
     part: Option<Vec<Option<usize>>>,
+    /// It has no fragment yet.
+    is_fresh: bool,
     out: VecDeque<Output>,
 }
 
@@ -97,6 +99,7 @@ impl Recording {
             pending_since_us: None,
             pending_start_us: None,
             part: None,
+            is_fresh: false,
             out: VecDeque::new(),
         }
     }
@@ -142,6 +145,11 @@ impl Recording {
     /// A sender report for a track.
     pub fn reported(&mut self, track: usize, ntp: u64, timestamp: u32) {
         self.tracks[track].reported(&mut self.clock, ntp, timestamp);
+    }
+
+    /// When a track's packet was captured: it came before.
+    pub fn captured(&mut self, track: usize, ntp: u64, timestamp: u32) {
+        self.tracks[track].captured(&mut self.clock, ntp, timestamp);
     }
 
     /// A track's source began anew: its timestamps have nothing to do with those before.
@@ -195,7 +203,10 @@ impl Recording {
             if self.part.is_none() && waited_us > 0 {
                 self.begin_part(now_us, false);
             }
-            if self.part.is_some() && waited_us >= self.settings.fragment_us {
+            if self.part.is_some()
+                && waited_us >= self.settings.fragment_us
+                && !self.lacks_a_beginning()
+            {
                 self.cut();
             }
         }
@@ -248,7 +259,7 @@ impl Recording {
             let until_us = end_us.min(start_us + 100_000);
             let full = until_us - first_us > self.settings.fragment_us.cast_signed()
                 || self.pending_bytes + sample.data.len() > MAX_FRAGMENT_BYTES;
-            if full || (leads && sample.keyframe) {
+            if (full || (leads && sample.keyframe)) && !self.lacks_a_beginning() {
                 self.cut();
             }
         }
@@ -300,10 +311,22 @@ impl Recording {
             });
         let base_us = firsts.min().unwrap_or(0);
         self.part = Some(places);
+        self.is_fresh = true;
         self.out.push_back(Output::Part(Head {
             tracks: heads,
             base_us,
         }));
+    }
+
+    /// Whether the first fragment lacks a track whose first sample is there, but for its duration: a file
+    /// that ended with this fragment would show or sound nothing.
+    fn lacks_a_beginning(&self) -> bool {
+        let places = self.part.iter().flatten().enumerate();
+        let lacks = |(track, place): (usize, &Option<usize>)| {
+            let is_held = self.tracks[track].held_dts().is_some();
+            place.is_some() && self.pending[track].is_empty() && is_held
+        };
+        self.is_fresh && places.into_iter().any(lacks)
     }
 
     /// Makes a fragment of what is pending.
@@ -348,6 +371,7 @@ impl Recording {
         self.pending_since_us = None;
         self.pending_start_us = None;
         if !runs.is_empty() {
+            self.is_fresh = false;
             fragment.keyframe = video_begins;
             fragment.runs = runs;
             self.out.push_back(Output::Fragment(fragment));

@@ -26,7 +26,7 @@ pub(super) struct TapSource {
     /// Of a better encoding, until it has a keyframe.
     next: Option<Tap>,
     selected: Option<Instant>,
-    /// What the new tap gave with its keyframe.
+    /// What is given before what the tap has, the last first.
     first: Vec<Item>,
 }
 
@@ -109,7 +109,8 @@ impl TapSource {
             match next.pop() {
                 Some(TapItem::Packet(packet)) if packet.is_keyframe_start() => {
                     // Taken from the end.
-                    self.first = vec![item(&packet)];
+                    self.first = Vec::from_iter(captured(&packet));
+                    self.first.push(item(&packet));
                     self.first.extend(report);
                     self.first.push(Item::Restarted);
                     self.tap = self.next.take();
@@ -143,7 +144,10 @@ impl Source for TapSource {
         let tap = self.tap.as_mut()?;
         loop {
             return match tap.pop()? {
-                TapItem::Packet(packet) => Some(item(&packet)),
+                TapItem::Packet(packet) => {
+                    self.first.extend(captured(&packet));
+                    Some(item(&packet))
+                }
                 TapItem::Clock(clock) => Some(Item::Report(clock.ntp, clock.rtp)),
                 // The indices say so too.
                 TapItem::Lost(packets) => {
@@ -160,6 +164,10 @@ impl Source for TapSource {
             tap.want_keyframe();
         }
     }
+}
+
+fn captured(packet: &TapPacket<'_>) -> Option<Item> {
+    Some(Item::Captured(packet.capture_ntp()?, packet.timestamp()))
 }
 
 fn item(packet: &TapPacket<'_>) -> Item {

@@ -144,6 +144,12 @@ impl Track {
         }
     }
 
+    pub(super) fn captured(&mut self, stream: &mut StreamClock, ntp: u64, timestamp: u32) {
+        if let Some(clock) = &mut self.clock {
+            clock.captured(stream, ntp, timestamp);
+        }
+    }
+
     /// What is ready at `now_us`.
     pub(super) fn poll(&mut self, now_us: u64, ready: &mut Vec<Ready>) {
         while let Some(ordered) = self.reorder.pop(now_us) {

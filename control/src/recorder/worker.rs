@@ -32,12 +32,14 @@ const STATUS_EVERY: Duration = Duration::from_millis(200);
 const ITEMS_A_TURN: usize = 4096;
 
 /// What a source gives, in order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     /// A packet, and the clock rate of its timestamps.
     Packet(Packet, u32),
     /// The publisher's sender report: NTP time and RTP timestamp of one moment.
     Report(u64, u32),
+    /// The same of the packet before, which said when it was captured.
+    Captured(u64, u32),
     /// The source began anew: nothing fits what was before.
     Restarted,
 }
@@ -73,17 +75,28 @@ pub(super) enum Command {
 /// A flush on its way, and how long what it wrote lasts in microseconds; `None` if nothing was held.
 pub(super) type Flushed = Result<Option<(Writer, i64)>, SinkError>;
 
-/// One recorder at work.
-pub(super) struct Running {
+/// What a recorder is, and where it tells of itself.
+pub(super) struct Identity {
     pub(super) id: u64,
-    pub(super) recording: Recording,
-    pub(super) target: Target,
+    pub(super) stream: String,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) events: RecorderEvents,
+}
+
+/// One recorder at work.
+pub(super) struct Running {
+    id: u64,
+    stream: String,
+    recording: Recording,
+    target: Target,
+    status: Arc<Mutex<Status>>,
+    events: RecorderEvents,
     sources: Vec<(usize, Box<dyn Source>)>,
     wished: Option<Instant>,
     reported: Option<Instant>,
     dropping: bool,
+    /// Files begun.
+    begun: u32,
     failed: bool,
 }
 
@@ -219,23 +232,19 @@ impl Thread {
 }
 
 impl Running {
-    pub(super) fn new(
-        id: u64,
-        recording: Recording,
-        target: Target,
-        status: Arc<Mutex<Status>>,
-        events: RecorderEvents,
-    ) -> Self {
+    pub(super) fn new(of: Identity, recording: Recording, target: Target) -> Self {
         Self {
-            id,
+            id: of.id,
+            stream: of.stream,
             recording,
             target,
-            status,
-            events,
+            status: of.status,
+            events: of.events,
             sources: Vec::new(),
             wished: None,
             reported: None,
             dropping: false,
+            begun: 0,
             failed: false,
         }
     }
@@ -275,6 +284,9 @@ impl Running {
                     Some(Item::Report(ntp, timestamp)) => {
                         self.recording.reported(*track, ntp, timestamp);
                     }
+                    Some(Item::Captured(ntp, timestamp)) => {
+                        self.recording.captured(*track, ntp, timestamp);
+                    }
                     Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
                     None => break,
                 }
@@ -283,6 +295,7 @@ impl Running {
     }
 
     fn put(&mut self, output: Output, places: &Places) {
+        let begins = matches!(output, Output::Part(_));
         let result = match (&mut self.target, output) {
             (Target::Files(files), Output::Part(head)) => files.begin(head, places).map(Ok),
             (Target::Files(files), Output::Fragment(fragment)) => files.add(&fragment),
@@ -296,6 +309,7 @@ impl Running {
             }
         };
         match result {
+            Ok(Ok(())) if begins => self.tell_begun(),
             Ok(Ok(())) => self.dropping = false,
             Ok(Err(QueueFull)) => self.dropped(),
             Err(error) => self.fail(&error, places),
@@ -316,11 +330,33 @@ impl Running {
                 dropped,
                 "the disk is behind: a fragment is dropped"
             );
-            self.events.tell(RecorderEvent::Dropping {
+            self.tell(RecorderEvent::Dropping {
                 recorder: self.id,
                 fragments_dropped: dropped,
             });
         }
+    }
+
+    /// A file is begun.
+    fn tell_begun(&mut self) {
+        let Target::Files(files) = &self.target else {
+            return;
+        };
+        let path = files.path().map_or("", RecordingPath::as_str).to_owned();
+        let recorder = self.id;
+        self.begun += 1;
+        self.tell(match self.begun {
+            1 => RecorderEvent::Started { recorder, path },
+            part => RecorderEvent::Part {
+                recorder,
+                path,
+                part,
+            },
+        });
+    }
+
+    fn tell(&self, event: RecorderEvent) {
+        self.events.tell(&self.stream, event);
     }
 
     fn fail(&mut self, error: &SinkError, places: &Places) {
@@ -332,7 +368,7 @@ impl Running {
         let why = error.to_string();
         tracing::error!(recorder = self.id, why, "a recording was ended");
         lock(&self.status).error = Some(why.clone());
-        self.events.tell(RecorderEvent::Failed {
+        self.tell(RecorderEvent::Failed {
             recorder: self.id,
             why,
         });

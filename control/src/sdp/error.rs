@@ -79,7 +79,7 @@ pub enum SdpError {
     /// No offered codec is one that the server carries.
     #[error(
         "no codec in common: the offer has {offered}; this server carries Opus (48000/2), \
-         VP8, VP9 (profiles 0 and 2), AV1 and H264 (packetization modes 0 and 1)"
+         VP8, VP9 (profiles 0 and 2), AV1, H264 (packetization modes 0 and 1) and H265"
     )]
     NoCommonCodec {
         /// Names of the offered codecs by kind of medium.

@@ -27,8 +27,8 @@ mod source;
 
 pub use answer::{Answer, LocalParameters, answer_publisher, answer_viewer};
 pub use codec::{
-    Codec, CodecParameters, CodecProfile, H264Profile, ProfileLevelId, Redundancy, RtcpFeedback,
-    best_match, compatible,
+    Codec, CodecParameters, CodecProfile, H264Profile, ProfileLevelId, ProfileTierLevel,
+    Redundancy, RtcpFeedback, best_match, compatible,
 };
 pub use error::{ErrorClass, SdpError};
 pub use extension::{ExtensionMapping, HeaderExtension, OfferedExtension};

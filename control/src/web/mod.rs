@@ -72,6 +72,7 @@ where
         .route("/assets/messages.js", serve(&SCRIPT, page!("messages.js")))
         .route("/assets/stats.js", serve(&SCRIPT, page!("stats.js")))
         .route("/assets/testcard.js", serve(&SCRIPT, page!("testcard.js")))
+        .route("/assets/quality.js", serve(&SCRIPT, page!("quality.js")))
         .route("/assets/ticker.js", serve(&SCRIPT, page!("ticker.js")))
 }
 

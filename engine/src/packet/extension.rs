@@ -316,6 +316,21 @@ impl Extensions {
         packet.get(start..start + usize::from(len))
     }
 
+    /// When it was captured, by the sender's NTP clock in units of 2^-32 s: the absolute capture time,
+    /// and how far the sender's clock is ahead of the one it was read from, where that is said.
+    #[must_use]
+    pub fn capture_ntp(&self, packet: &[u8]) -> Option<u64> {
+        let (ntp, ahead) = match self
+            .get(packet, Extension::AbsCaptureTime)?
+            .as_chunks::<8>()
+        {
+            ([ntp], []) => (ntp, &[0; 8]),
+            ([ntp, ahead], []) => (ntp, ahead),
+            _ => return None,
+        };
+        Some(u64::from_be_bytes(*ntp).wrapping_add(u64::from_be_bytes(*ahead)))
+    }
+
     /// Length in bytes of the value of `extension`; 0 without one.
     #[must_use]
     pub fn value_len(&self, extension: Extension) -> usize {

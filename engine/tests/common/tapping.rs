@@ -23,6 +23,7 @@ pub struct Tapped {
     pub marker: bool,
     pub keyframe_start: bool,
     pub arrival_us: u64,
+    pub capture_ntp: Option<u64>,
     pub payload_type: u8,
     pub payload: Vec<u8>,
 }
@@ -61,6 +62,7 @@ pub fn take(tap: &mut Tap) -> Taken {
                     marker: packet.marker(),
                     keyframe_start: packet.is_keyframe_start(),
                     arrival_us: packet.arrival_us(),
+                    capture_ntp: packet.capture_ntp(),
                     payload_type: packet.codec().payload_type,
                     payload: packet.payload().to_vec(),
                 });

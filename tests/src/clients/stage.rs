@@ -1,6 +1,7 @@
 //! One stream on a server of its own: somebody publishes it, others watch, and afterwards nothing
 //! may have been spoiled on the way.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -51,8 +52,17 @@ impl Stage {
     /// # Errors
     /// If it does not come up.
     pub async fn facing(namespace: &Namespace) -> Result<Stage> {
+        Stage::facing_with(namespace, Vec::new()).await
+    }
+
+    /// The same, with arguments for the server.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn facing_with(namespace: &Namespace, arguments: Vec<OsString>) -> Result<Stage> {
         let options = ServerOptions {
             ip: namespace.host().into(),
+            arguments,
             ..ServerOptions::default()
         };
         let server = Server::start_with(options).await?;

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, errors to standard error with a non-zero exit code.
 
+mod events;
 mod list;
 
 use std::io;
@@ -18,6 +19,8 @@ Examples:
   fanmill ctl streams                    table of the streams
   fanmill ctl transports                 table of the publishers and viewers
   fanmill ctl streams --json             the same as JSON (method stream.list)
+  fanmill ctl events                     what happens, a line each, until it is stopped
+  fanmill ctl events '{\"kinds\": [\"recorder.*\"], \"stream\": \"cam*\"}'
   fanmill ctl server.methods             every method there is
   fanmill ctl log.set '{\"filter\": \"info,fanmill_control=debug\"}'
 
@@ -34,7 +37,7 @@ pub struct CtlArgs {
     /// Print JSON on one line
     #[arg(long)]
     json: bool,
-    /// `streams`, `transports`, or the name of an admin method
+    /// `streams`, `transports`, `events`, or the name of an admin method
     method: String,
     /// The method's parameters: a JSON object, or an array of them in order
     #[arg(value_name = "JSON PARAMS", value_parser = parse_params)]
@@ -78,6 +81,9 @@ pub enum CtlError {
 /// [`CtlError`].
 pub fn run(args: CtlArgs) -> Result<(), CtlError> {
     let mut client = connect(args.admin)?;
+    if args.method == "events" {
+        return events::run(&mut client, args.params, args.json);
+    }
     let text = match (args.method.as_str(), args.json) {
         ("streams", false) => list::streams(client.call("stream.list", args.params)?),
         ("transports", false) => list::transports(client.call("transport.list", args.params)?),

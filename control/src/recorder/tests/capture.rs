@@ -16,7 +16,7 @@ use crate::media::reorder::Packet;
 pub(super) const SECONDS: u32 = 3;
 
 /// One track as it came in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Heard {
     pub(super) codec: Codec,
     pub(super) items: Vec<Item>,
@@ -131,8 +131,19 @@ impl Source for Replay {
     }
 }
 
-/// Encodes a test picture with `encoder` and a tone with `sound`, and hears both.
+/// Encodes a test picture with `video` and a tone with `sound`, and hears both.
 pub(super) fn capture(video: (Codec, &[&str]), sound: (Codec, &[&str])) -> [Heard; 2] {
+    let picture = format!("testsrc2=size=320x180:rate=30:duration={SECONDS}");
+    let tone = format!("sine=frequency=440:duration={SECONDS}");
+    capture_scene([&picture, &tone], video, sound)
+}
+
+/// Encodes what two filters make, a picture and a sound.
+pub(super) fn capture_scene(
+    [picture, tone]: [&str; 2],
+    video: (Codec, &[&str]),
+    sound: (Codec, &[&str]),
+) -> [Heard; 2] {
     let ports = [pair(), pair()];
     let url = |pair: &[UdpSocket; 2]| {
         format!(
@@ -140,14 +151,12 @@ pub(super) fn capture(video: (Codec, &[&str]), sound: (Codec, &[&str])) -> [Hear
             pair[0].local_addr().unwrap().port()
         )
     };
-    let picture = format!("testsrc2=size=320x180:rate=30:duration={SECONDS}");
-    let tone = format!("sine=frequency=440:duration={SECONDS}");
     let mut command = Command::new("ffmpeg");
     command
         .args([
-            "-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", &picture,
+            "-v", "error", "-nostdin", "-re", "-f", "lavfi", "-i", picture,
         ])
-        .args(["-re", "-f", "lavfi", "-i", &tone])
+        .args(["-re", "-f", "lavfi", "-i", tone])
         .args(["-map", "0:v", "-g", "30", "-pix_fmt", "yuv420p"])
         .args(video.1)
         .args(["-strict", "-2", "-f", "rtp", &url(&ports[0])])

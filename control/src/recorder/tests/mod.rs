@@ -3,6 +3,7 @@
 
 mod capture;
 mod disks;
+mod sync;
 
 use std::path::Path;
 use std::process::Command;

@@ -27,7 +27,8 @@ enum ProfileRank {
     Other,
 }
 
-// Lower is better; `None` is no match. The flag: whether the way of packing differs.
+// Lower is better; `None` is no match. The flag: whether H.264's way of packing differs, or H.265's
+// tier is beyond the one offered.
 fn rank(published: &CodecParameters, offered: &CodecParameters) -> Option<(ProfileRank, bool)> {
     let same_stream = published.codec == offered.codec
         && published.clock_rate == offered.clock_rate
@@ -63,6 +64,18 @@ fn rank(published: &CodecParameters, offered: &CodecParameters) -> Option<(Profi
             (profile != ProfileRank::Other || !packing_differs)
                 .then_some((profile, packing_differs))
         }
+        (CodecProfile::H265(sent), CodecProfile::H265(taken)) => {
+            // Decoders are hardware for the most part, which takes no other profile. Levels and tiers
+            // bound sizes and rates, which encoders rarely come near: they keep nobody from watching.
+            let profile = if sent.profile_id == taken.profile_id {
+                ProfileRank::Same
+            } else if taken.decodes(sent) {
+                ProfileRank::Includes
+            } else {
+                return None;
+            };
+            Some((profile, sent.is_high_tier && !taken.is_high_tier))
+        }
         (sent, taken) => (sent == taken).then_some((ProfileRank::Same, false)),
     }
 }
@@ -70,7 +83,7 @@ fn rank(published: &CodecParameters, offered: &CodecParameters) -> Option<(Profi
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is the failed test
 mod tests {
-    use super::super::{Codec, ProfileLevelId, RtcpFeedback};
+    use super::super::{Codec, ProfileLevelId, ProfileTierLevel, RtcpFeedback};
     use super::*;
 
     fn codec(codec: Codec, profile: CodecProfile) -> CodecParameters {
@@ -144,6 +157,28 @@ mod tests {
         let av1 = |profile| codec(Codec::Av1, CodecProfile::Av1 { profile });
         assert!(compatible(&av1(0), &av1(0)));
         assert!(!compatible(&av1(1), &av1(0)));
+    }
+
+    #[test]
+    fn an_h265_decoder_takes_the_profiles_that_its_own_includes() {
+        let h265 = |profile_id, is_high_tier| {
+            let profile = ProfileTierLevel {
+                profile_id,
+                is_high_tier,
+                level_id: 93,
+            };
+            codec(Codec::H265, CodecProfile::H265(profile))
+        };
+        let (main, main10) = (h265(1, false), h265(2, false));
+        let both = [main10.clone(), main.clone()];
+        assert_eq!(best_match(&main, &both), Some(1));
+        assert_eq!(best_match(&main10, &both), Some(0));
+        assert_eq!(best_match(&main, &both[..1]), Some(0));
+        assert_eq!(best_match(&main10, &both[1..]), None);
+        assert_eq!(best_match(&h265(4, false), &both), None);
+        let tiers = [main, h265(1, true)];
+        assert_eq!(best_match(&h265(1, true), &tiers), Some(1));
+        assert_eq!(best_match(&h265(1, true), &tiers[..1]), Some(0));
     }
 
     #[test]

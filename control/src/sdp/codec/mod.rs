@@ -3,11 +3,13 @@
 //! publisher's and a viewer's with [`best_match`].
 
 mod h264;
+mod h265;
 mod matching;
 
 use std::fmt;
 
 pub use h264::{H264Profile, ProfileLevelId};
+pub use h265::ProfileTierLevel;
 pub use matching::{best_match, compatible};
 
 use super::payload::OfferedCodec;
@@ -25,6 +27,8 @@ pub enum Codec {
     Av1,
     /// H.264 (RFC 6184).
     H264,
+    /// H.265 (RFC 7798).
+    H265,
 }
 
 impl Codec {
@@ -36,6 +40,7 @@ impl Codec {
             Self::Vp9 => "VP9",
             Self::Av1 => "AV1",
             Self::H264 => "H264",
+            Self::H265 => "H265",
         }
     }
 }
@@ -130,6 +135,8 @@ pub enum CodecProfile {
         /// `packetization-mode`: 0 or 1.
         packetization_mode: u8,
     },
+    /// H.265's profile, tier and level (RFC 7798 7.1).
+    H265(ProfileTierLevel),
 }
 
 /// A codec that both sides of an m-section use.
@@ -229,6 +236,9 @@ fn recognise_profile(offered: &OfferedCodec) -> Option<(Codec, CodecProfile)> {
                 packetization_mode,
             },
         ))
+    } else if is(Codec::H265) {
+        let profile = ProfileTierLevel::of(offered)?;
+        Some((Codec::H265, CodecProfile::H265(profile)))
     } else {
         None
     }
@@ -262,7 +272,7 @@ mod tests {
         assert!(recognise("96 H264/90000", "packetization-mode=2").is_none());
         assert!(recognise("96 H264/90000", "profile-level-id=42e0").is_none());
         assert!(recognise("96 opus/48000", "").is_none());
-        assert!(recognise("96 H265/90000", "").is_none());
+        assert!(recognise("96 H261/90000", "").is_none());
     }
 
     #[test]
@@ -283,5 +293,37 @@ mod tests {
         };
         assert_eq!(packetization_mode, 0);
         assert_eq!(profile_level_id.profile(), H264Profile::Baseline);
+    }
+
+    #[test]
+    fn an_h265_without_parameters_is_main_at_level_3_1() {
+        let profile = |fmtp| recognise("98 H265/90000", fmtp).map(|codec| codec.profile);
+        let default = CodecProfile::H265(ProfileTierLevel::DEFAULT);
+        assert_eq!(profile(""), Some(default));
+        let written = "level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST";
+        assert_eq!(profile(written), Some(default));
+        let ten_bits = ProfileTierLevel {
+            profile_id: 2,
+            is_high_tier: true,
+            level_id: 180,
+        };
+        let written = "level-id=180;profile-id=2;tier-flag=1;sprop-max-don-diff=0";
+        assert_eq!(profile(written), Some(CodecProfile::H265(ten_bits)));
+    }
+
+    #[test]
+    fn an_h265_whose_packets_are_of_another_kind_is_not_recognised() {
+        for fmtp in [
+            "tx-mode=MRST",
+            "tx-mode=MRMT",
+            "sprop-max-don-diff=2",
+            "profile-space=1",
+            "profile-id=0",
+            "profile-id=32",
+            "tier-flag=2",
+            "level-id=256",
+        ] {
+            assert!(recognise("98 H265/90000", fmtp).is_none(), "{fmtp}");
+        }
     }
 }

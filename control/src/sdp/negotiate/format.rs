@@ -77,6 +77,13 @@ fn answer_fmtp(codec: &CodecParameters, offered: &OfferedCodec, role: Role) -> O
                  profile-level-id={profile_level_id}"
             ))
         }
+        CodecProfile::H265(_) => {
+            // RFC 7798 7.2.2: used symmetrically, but for the level, which the offer allows too.
+            let mut parameters = numbers(offered, &["level-id", "profile-id", "tier-flag"]);
+            let tx_mode = offered.parameter("tx-mode");
+            parameters.extend(tx_mode.map(|_| "tx-mode=SRST".to_owned()));
+            (!parameters.is_empty()).then(|| parameters.join(";"))
+        }
     }
 }
 

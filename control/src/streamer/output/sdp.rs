@@ -27,8 +27,7 @@ pub(super) const fn payload_type(codec: Codec) -> u8 {
         Codec::Vp9 => 98,
         Codec::Av1 => 99,
         Codec::H264 => 100,
-        #[allow(unreachable_patterns, reason = "codecs may be added")]
-        _ => 101,
+        Codec::H265 => 101,
     }
 }
 

@@ -2,8 +2,8 @@
 // (draft-ietf-wish-whep-02). They are read with fetch, which unlike EventSource can send a token
 // and says with what status it was refused.
 
-const RELATION = 'urn:ietf:params:whep:ext:core:server-sent-events';
-const WANTED = ['active', 'inactive', 'viewercount'];
+const EXTENSIONS = 'urn:ietf:params:whep:ext:core:';
+const WANTED = ['active', 'inactive', 'layers', 'viewercount'];
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30000;
 // The server sends something every 15 s.
@@ -19,11 +19,11 @@ const sleep = (ms, signal) =>
     signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
   });
 
-/** The address for events in the `Link` field of a new session, or null. */
-export function eventsAddress(link, base) {
+/** The address of a WHEP extension in the `Link` field of a new session, or null. */
+export function extensionAddress(extension, link, base) {
   for (const [, address, parameters] of (link ?? '').matchAll(/<([^>]*)>((?:[^,"]|"[^"]*")*)/g)) {
     const relations = parameters.match(/;\s*rel="?([^";]*)/i)?.[1].split(' ') ?? [];
-    if (relations.includes(RELATION)) return new URL(address, base).href;
+    if (relations.includes(EXTENSIONS + extension)) return new URL(address, base).href;
   }
   return null;
 }
@@ -72,7 +72,7 @@ async function readEvents(body, tell, alive) {
 
 /** Follows one session's events until it is closed. */
 export class Events {
-  /** `told` is called after every change of `live` and `viewers`; `ended` when the server says
+  /** `told` is called after every change of `live`, `viewers` and `layers`; `ended` when the server says
    * that the session is over. */
   constructor(session, { told, ended }) {
     this.session = session;
@@ -89,11 +89,15 @@ export class Events {
   #forget() {
     this.live = null;
     this.viewers = null;
+    this.layers = [];
   }
 
-  #tell(name, { viewercount }) {
+  #tell(name, { viewercount, ...layers }) {
     if (name === 'active') this.live = true;
     if (name === 'inactive') this.live = false;
+    // By media section; there is one with video.
+    if (name === 'layers') this.layers = Object.values(layers).flat();
+    if (name === 'inactive' || name === 'active') this.layers = [];
     if (name === 'viewercount') {
       this.viewers = viewercount;
       // It comes after what is so already, and that nobody publishes yet is not told.

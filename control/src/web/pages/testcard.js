@@ -5,6 +5,7 @@
 const CELLS = 40;
 const MARK = 0b1011;
 const DAY_MS = 86_400_000;
+const AUDIO_READINGS = 60;
 const BARS = ['#c0c0c0', '#c0c000', '#00c0c0', '#00c000', '#c000c0', '#c00000', '#0000c0'];
 
 const checksum = (time_ms) => {
@@ -70,6 +71,7 @@ export class TestCard {
     this.context = this.canvas.getContext('2d', { alpha: false });
     this.background = this.#drawBackground();
     this.frame = 0;
+    this.audioLeads_ms = [];
     this.draw();
     this.stream = this.canvas.captureStream(fps);
     // A worker's timer keeps its pace where a hidden page's does not.
@@ -133,6 +135,14 @@ export class TestCard {
     c.font = `${Math.round(height / 20)}px ui-monospace, "DejaVu Sans Mono", monospace`;
     c.fillText(`${width}×${height}  frame ${this.frame}`, width / 2, height * 0.92);
     this.frame += 1;
+    if (this.audio) this.#readAudioClock();
+  }
+
+  // Sound is rendered ahead, some milliseconds at a time, and its clock moves in such steps: it is
+  // right just before each of them, where it leads the least.
+  #readAudioClock() {
+    this.audioLeads_ms.push(this.audio.currentTime * 1000 - performance.now());
+    if (this.audioLeads_ms.length > AUDIO_READINGS) this.audioLeads_ms.shift();
   }
 
   // A quiet steady tone proves that audio flows; a louder beep marks every second.
@@ -149,7 +159,9 @@ export class TestCard {
     voice(440, 0.06);
     const beep = voice(1000, 0);
     const schedule = () => {
-      const at = this.audio.currentTime + (1 - (Date.now() % 1000) / 1000);
+      this.#readAudioClock();
+      const now_ms = performance.now() + Math.min(...this.audioLeads_ms);
+      const at = Math.max(0, (now_ms + 1000 - (Date.now() % 1000)) / 1000);
       beep.setValueAtTime(0.35, at);
       beep.setValueAtTime(0, at + 0.08);
     };

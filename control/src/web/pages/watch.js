@@ -2,6 +2,7 @@
 
 import { capturedDelay_ms, playedDelay_ms } from './delay.js';
 import { Events } from './events.js';
+import { Quality } from './quality.js';
 import { formatBitrate, loss_percent, rate_bps, receivingStats, showRows } from './stats.js';
 import { readDelay } from './testcard.js';
 import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
@@ -25,6 +26,7 @@ const connection = new Connection({
   url: `/whep/${encodeURIComponent(name)}`,
   prepare,
 });
+const quality = new Quality(byId('quality'), () => connection.session);
 let events = null;
 let packetAt_ms = 0;
 let soundAt_ms = null;
@@ -67,7 +69,10 @@ function follow() {
   const { session, state } = connection;
   if (state !== 'connected') return;
   if (events?.session === session) events.again();
-  else events = new Events(session, { told, ended: () => ended(session) });
+  else {
+    events = new Events(session, { told, ended: () => ended(session) });
+    quality.again();
+  }
 }
 
 function ended(session) {
@@ -77,6 +82,7 @@ function ended(session) {
 function told() {
   // What comes now is the rest of what was sent before.
   if (live() === false) packetAt_ms = -SILENCE_MS;
+  quality.show(events.layers);
   show();
 }
 

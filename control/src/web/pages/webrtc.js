@@ -1,7 +1,7 @@
 // One WHIP (RFC 9725) or WHEP session with the server, and a connection that keeps such a session
 // alive. The pages own the RTCPeerConnection's tracks; this file owns its signalling.
 
-import { eventsAddress } from './events.js';
+import { extensionAddress } from './events.js';
 import { HttpProblem, explain, isPermanent } from './messages.js';
 
 const CONNECT_TIMEOUT_MS = 15000;
@@ -92,6 +92,7 @@ export class Session {
     this.location = null;
     this.etag = null;
     this.eventsAddress = null;
+    this.layerAddress = null;
     this.restarts = 0;
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
     this.candidates = [];
@@ -124,7 +125,10 @@ export class Session {
     if (!location) throw new Error('the server gave the session no address (Location)');
     this.location = new URL(location, response.url).href;
     this.etag = response.headers.get('ETag');
-    this.eventsAddress = eventsAddress(response.headers.get('Link'), response.url);
+    const extension = (name) =>
+      extensionAddress(name, response.headers.get('Link'), response.url);
+    this.eventsAddress = extension('server-sent-events');
+    this.layerAddress = extension('layer');
     await this.pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
     this.#resumeTrickle();
     await this.#connected();
