@@ -363,10 +363,10 @@ fn aac_becomes_opus_of_the_same_tone() {
                 Coding::Direct { .. } => None,
             })
             .unwrap();
-        let sound = SoundFormat::Aac {
+        let format = SoundFormat::Aac {
             config: config.clone(),
         };
-        let mut transcoder = Transcoder::new(&sound, AudioOptions::default()).unwrap();
+        let mut transcoder = Transcoder::new(&format, AudioOptions::default()).unwrap();
         let channels = if options.contains("-ac 2") {
             opus::Channels::Stereo
         } else {

@@ -99,9 +99,8 @@ impl TrackFormat {
             Format::Vp8 => Codec::Vp8,
             Format::Vp9 => Codec::Vp9,
             Format::Av1 { .. } => Codec::Av1,
-            Format::H265 { .. } | Format::Opus => {
-                return Err(IngestError::NotCarried(self.name()));
-            }
+            Format::H265 { .. } => Codec::H265,
+            Format::Opus => return Err(IngestError::NotCarried(self.name())),
         };
         Ok(ProducedTrack::new(payload_type, codec, *profile))
     }
@@ -139,8 +138,8 @@ pub struct Unit {
 pub enum IngestError {
     /// Viewers cannot be sent this.
     #[error(
-        "this server does not send {0} to viewers: encode H.264, VP8, VP9 or AV1 (ffmpeg: -c:v \
-         libx264)"
+        "this server does not send {0} to viewers: encode H.264, H.265, VP8, VP9 or AV1 (ffmpeg: \
+         -c:v libx264)"
     )]
     NotCarried(&'static str),
     /// The sound cannot be transcoded.

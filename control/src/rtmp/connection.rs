@@ -16,12 +16,6 @@ use crate::broadcast::BroadcastError;
 use crate::ingest::{IngestError, IngestSpec};
 use crate::model::CloseReason;
 
-/// Until a client publishes or plays.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// A publisher from whom nothing comes for so long has gone.
-const SILENCE_LIMIT: Duration = Duration::from_secs(20);
-
 /// A peer that takes nothing for so long has gone, or is too slow.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -131,15 +125,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn attend(&mut self) -> Result<(), Ended> {
         let mut buffer = vec![0; READ_BYTES];
-        let (mut limit, mut since) = (CONNECT_LIMIT, Instant::now());
+        let limits = self.shared.limits;
+        let (mut limit, mut since) = (limits.connect_timeout, Instant::now());
         loop {
-            while let Some(event) = self.session.next()? {
+            while let Some(event) = self.session.next_event()? {
                 self.handle(event).await?;
             }
             self.flush().await?;
             let now_limit = match self.publishing {
-                Some(_) => SILENCE_LIMIT,
-                None => CONNECT_LIMIT,
+                Some(_) => limits.silence_timeout,
+                None => limits.connect_timeout,
             };
             // What does not publish is not saved by sending something.
             if limit != now_limit || self.publishing.is_some() {

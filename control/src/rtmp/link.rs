@@ -104,7 +104,7 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`]: the connection is of no more use.
-    pub fn next(&mut self) -> Result<Option<Message>, LinkError> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, LinkError> {
         if let Some(handshake) = &mut self.handshake {
             if !handshake.advance(&mut self.input, &mut self.output)? {
                 return Ok(None);

@@ -12,7 +12,7 @@ use crate::ingest::{Ingest, IngestClosed, IngestError, IngestSpec, Ingests, Trac
 use crate::media::audio::{AudioError, SoundFormat};
 use crate::media::configuration;
 use crate::media::packetize::Format;
-use crate::sdp::{CodecProfile, ProfileLevelId};
+use crate::sdp::{CodecProfile, ProfileLevelId, ProfileTierLevel};
 
 /// How long the stream waits for the other of pictures and sound, if nothing says that there is one.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -315,7 +315,16 @@ fn video_format(codec: VideoCodec, configuration: &[u8]) -> Result<TrackFormat, 
             };
             (format, profile)
         }
-        VideoCodec::H265 => return Err(PublishError::Video("H.265".to_owned())),
+        VideoCodec::H265 => {
+            let (format, [profile_id, tier, level_id]) =
+                configuration::h265(configuration).ok_or_else(damaged("H.265"))?;
+            let profile = CodecProfile::H265(ProfileTierLevel {
+                profile_id,
+                is_high_tier: tier == 1,
+                level_id,
+            });
+            (format, profile)
+        }
         VideoCodec::Av1 => {
             let (format, profile) = configuration::av1(configuration).ok_or_else(damaged("AV1"))?;
             (format, CodecProfile::Av1 { profile })

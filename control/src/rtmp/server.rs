@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{CONNECT_LIMIT, Connection, Ended};
+use super::connection::{Connection, Ended};
 use super::status::{RtmpInfo, Status};
 use super::{TlsError, TlsFiles};
 use crate::broadcast::BroadcastError;
@@ -28,6 +28,10 @@ pub struct RtmpLimits {
     pub max_connections: usize,
     /// Of these, such as do not publish or play yet: the one that came first makes room.
     pub max_connecting: usize,
+    /// Until a client publishes or plays.
+    pub connect_timeout: Duration,
+    /// A publisher from whom nothing comes for so long has gone.
+    pub silence_timeout: Duration,
 }
 
 impl Default for RtmpLimits {
@@ -35,6 +39,8 @@ impl Default for RtmpLimits {
         Self {
             max_connections: 2048,
             max_connecting: 256,
+            connect_timeout: Duration::from_secs(10),
+            silence_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -42,7 +48,7 @@ impl Default for RtmpLimits {
 /// What connections share.
 pub(super) struct Shared {
     pub(super) ingests: Ingests,
-    limits: RtmpLimits,
+    pub(super) limits: RtmpLimits,
     ids: AtomicU64,
     accepted: AtomicU64,
     connections: Mutex<BTreeMap<u64, Arc<Status>>>,
@@ -186,7 +192,7 @@ impl Shared {
             return Connection::new(socket, shared, status).run().await;
         };
         let stop = status.stop.clone();
-        let handshake = timeout(CONNECT_LIMIT, tls.accept(socket));
+        let handshake = timeout(self.limits.connect_timeout, tls.accept(socket));
         let handshake = tokio::select! {
             handshake = handshake => handshake,
             () = stop.cancelled() => return Ended::Cancelled,
@@ -194,7 +200,7 @@ impl Shared {
         match handshake {
             Ok(Ok(socket)) => Box::pin(Connection::new(socket, shared, status).run()).await,
             Ok(Err(error)) => Ended::Socket(error),
-            Err(_) => Ended::TimedOut(CONNECT_LIMIT),
+            Err(_) => Ended::TimedOut(self.limits.connect_timeout),
         }
     }
 

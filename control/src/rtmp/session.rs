@@ -117,8 +117,8 @@ impl ServerSession {
     ///
     /// # Errors
     /// [`SessionError`]: the connection is of no more use.
-    pub fn next(&mut self) -> Result<Option<Event>, SessionError> {
-        while let Some(message) = self.link.next()? {
+    pub fn next_event(&mut self) -> Result<Option<Event>, SessionError> {
+        while let Some(message) = self.link.next_message()? {
             let event = match message.kind {
                 kind::AUDIO | kind::VIDEO => Some(Event::Media(message)),
                 kind::COMMAND | kind::COMMAND_AMF3 => self.command(&message)?,

@@ -67,7 +67,7 @@ impl Band {
 
     /// Adapts the step (LOGSCL, SCALEL; LOGSCH, SCALEH).
     fn adapt_step(&mut self, change: i32, most: i32, shift: i32) {
-        self.log_step = ((self.log_step * 127 >> 7) + change).clamp(0, most);
+        self.log_step = (((self.log_step * 127) >> 7) + change).clamp(0, most);
         let mantissa = INVERSE_LOG[(self.log_step >> 6 & 31) as usize];
         let exponent = shift - (self.log_step >> 11);
         let step = match exponent < 0 {
@@ -94,13 +94,13 @@ impl Band {
             true => 128,
             false => -128,
         };
-        let second = (change + (self.poles[1] * 32_512 >> 15)).clamp(-12_288, 12_288);
+        let second = (change + ((self.poles[1] * 32_512) >> 15)).clamp(-12_288, 12_288);
         // UPPOL1
         let toward = match same(partial, self.partial[0]) {
             true => 192,
             false => -192,
         };
-        let first = saturated(toward + (self.poles[0] * 32_640 >> 15));
+        let first = saturated(toward + ((self.poles[0] * 32_640) >> 15));
         let most = saturated(15_360 - second);
         let first = first.clamp(-most, most);
 
@@ -112,7 +112,7 @@ impl Band {
             } else {
                 -toward
             };
-            *zero = saturated(step + (*zero * 32_640 >> 15));
+            *zero = saturated(step + ((*zero * 32_640) >> 15));
         }
 
         // DELAYA
@@ -125,11 +125,11 @@ impl Band {
         // FILTEP, FILTEZ, PREDIC
         let poles = self.poles.iter().zip(&self.reconstructed);
         let poles: i32 = poles
-            .map(|(&pole, &sample)| pole * saturated(sample * 2) >> 15)
+            .map(|(&pole, &sample)| (pole * saturated(sample * 2)) >> 15)
             .sum();
         let zeros = self.zeros.iter().zip(&self.differences);
         let zeros: i32 = zeros
-            .map(|(&zero, &difference)| zero * saturated(difference * 2) >> 15)
+            .map(|(&zero, &difference)| (zero * saturated(difference * 2)) >> 15)
             .sum();
         self.zeros_estimate = saturated(zeros);
         self.estimate = saturated(saturated(poles) + self.zeros_estimate);
@@ -179,10 +179,10 @@ impl G722 {
 
     fn low_band(&mut self, code: u8) -> i32 {
         let band = &mut self.low;
-        let fine = band.step * LOW_SIX_BITS[usize::from(code)] >> 15;
+        let fine = (band.step * LOW_SIX_BITS[usize::from(code)]) >> 15;
         let sample = (band.estimate + fine).clamp(-16_384, 16_383);
         let coarse = usize::from(code >> 2);
-        let difference = band.step * LOW_FOUR_BITS[coarse] >> 15;
+        let difference = (band.step * LOW_FOUR_BITS[coarse]) >> 15;
         band.adapt_step(LOW_STEPS[LOW_STEP_OF[coarse]], 18_432, 8);
         band.adapt_predictor(difference);
         sample
@@ -191,7 +191,7 @@ impl G722 {
     fn high_band(&mut self, code: u8) -> i32 {
         let band = &mut self.high;
         let code = usize::from(code);
-        let difference = band.step * HIGH_TWO_BITS[code] >> 15;
+        let difference = (band.step * HIGH_TWO_BITS[code]) >> 15;
         let sample = (band.estimate + difference).clamp(-16_384, 16_383);
         band.adapt_step(HIGH_STEPS[HIGH_STEP_OF[code]], 22_528, 10);
         band.adapt_predictor(difference);

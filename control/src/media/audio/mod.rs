@@ -109,7 +109,7 @@ pub enum AudioError {
 }
 
 enum Decoder {
-    Aac(AacDecoder),
+    Aac(Box<AacDecoder>),
     G711(Law),
     G722(Box<G722>),
 }
@@ -117,7 +117,7 @@ enum Decoder {
 impl Decoder {
     fn new(format: &SoundFormat) -> Result<Self, AudioError> {
         Ok(match format {
-            SoundFormat::Aac { config } => Self::Aac(AacDecoder::new(config)?),
+            SoundFormat::Aac { config } => Self::Aac(Box::new(AacDecoder::new(config)?)),
             SoundFormat::Pcmu => Self::G711(Law::Mu),
             SoundFormat::Pcma => Self::G711(Law::A),
             SoundFormat::G722 => Self::G722(Box::new(G722::new())),
