@@ -64,7 +64,9 @@ const PASSED_US: f64 = 4_000.0;
 const PROBE_AFTER_US: u64 = 2_000_000;
 /// Pause after a probe that found nothing new, at first and at most.
 const PROBE_PAUSE_US: u64 = 2_000_000;
-const MAX_PROBE_PAUSE_US: u64 = 16_000_000;
+const MAX_PROBE_PAUSE_US: u64 = 8_000_000;
+/// An estimate that changed by less than this factor is nothing new.
+const PROBE_NEWS: f64 = 1.2;
 /// A probe fills the link, as it is known, for so long.
 const PROBE_US: f64 = 60_000.0;
 /// Packets of a probe.
@@ -98,7 +100,9 @@ pub struct Estimator {
     last_sent_us: u64,
     remb: Option<(u64, u64)>,
     estimate_bps: f64,
+    /// When a probe was last sent, and the estimate then.
     probed_us: u64,
+    probed_bps: f64,
     probe_pause_us: u64,
 }
 
@@ -134,6 +138,7 @@ impl Estimator {
             remb: None,
             estimate_bps: 0.0,
             probed_us: 0,
+            probed_bps: 0.0,
             probe_pause_us: PROBE_PAUSE_US,
         }
     }
@@ -251,7 +256,9 @@ impl Estimator {
         if !knows || now_us < quiet + pause_us || self.gradient.usage() == Usage::Over {
             return 0;
         }
-        self.probe_pause_us = match self.dispersion.last_us() > self.probed_us {
+        let news = self.estimate_bps / self.probed_bps.max(1.0);
+        self.probed_bps = self.estimate_bps;
+        self.probe_pause_us = match !(1.0 / PROBE_NEWS..PROBE_NEWS).contains(&news) {
             true => PROBE_PAUSE_US,
             false => (self.probe_pause_us * 2).min(MAX_PROBE_PAUSE_US),
         };

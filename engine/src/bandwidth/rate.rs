@@ -6,6 +6,9 @@ use super::gradient::Usage;
 /// What is left of what arrives when the link is overused.
 const DECREASE: f64 = 0.85;
 
+/// Pause between two decreases: over so long what arrives is measured.
+const FALL_PAUSE_US: u64 = 500_000;
+
 /// Growth a second far from the last known limit, and near it, in bits per second.
 const GROWTH: f64 = 1.08;
 const STEP_BPS: f64 = 40_000.0;
@@ -65,6 +68,8 @@ impl DelayBased {
             self.distrust_us = 0;
         }
         let mut bps = match usage {
+            // What arrives is known anew only some time after a fall.
+            Usage::Over if self.fallen_us > 0 && now_us < self.fallen_us + FALL_PAUSE_US => before,
             Usage::Over => {
                 self.overused(acknowledged_bps, capacity_bps, now_us);
                 before.min(DECREASE * acknowledged_bps)

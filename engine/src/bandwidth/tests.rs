@@ -64,3 +64,14 @@ fn remb_stands_in_where_there_is_no_feedback() {
     estimator.remb(800_000, 5);
     assert_eq!(estimator.estimate_bps(), 800_000);
 }
+
+#[test]
+fn probes_that_tell_nothing_new_become_rare() {
+    let mut estimator = Estimator::new();
+    estimator.estimate_bps = 500_000.0;
+    estimator.last_feedback_us = Some(1);
+    let second = |at: &u64| estimator.probe_packets(1_000, at * 1_000_000) > 0;
+    let probed: Vec<u64> = (0..40).filter(second).collect();
+    let pauses: Vec<_> = probed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses, [2, 4, 8, 8, 8], "{probed:?}");
+}
