@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -21,6 +21,12 @@ fn fanmill() -> Command {
 }
 
 fn serve_on_free_ports() -> Command {
+    let mut command = serve_with_usual_rtmp();
+    command.args(["--rtmp", "off"]);
+    command
+}
+
+fn serve_with_usual_rtmp() -> Command {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     let mut command = fanmill();
@@ -30,6 +36,8 @@ fn serve_on_free_ports() -> Command {
         "1",
         "--http",
         "127.0.0.1:0",
+        "--rtsp",
+        "off",
         "--udp-port",
         &port,
     ]);
@@ -429,6 +437,68 @@ fn a_bad_configuration_stops_the_start_with_file_and_line() {
     let message = stderr_of_failure(&output, 1);
     let expected = "fanmill.toml:2: unknown key `shard`; did you mean `shards`?\n";
     assert!(message.ends_with(expected), "{message}");
+}
+
+/// Starts a server and reads its log up to a line that has `text`; whether there was one.
+fn logs(mut command: Command, text: &str) -> (bool, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = String::new();
+    let mut found = false;
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        found = line.contains(text);
+        log = log + &line + "\n";
+        if found {
+            break;
+        }
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    (found, log)
+}
+
+#[test]
+fn the_usual_rtmp_address_can_be_taken_and_one_that_was_asked_for_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    // Whoever has it, it is taken.
+    let _taken = TcpListener::bind("127.0.0.1:1935");
+    let server = |name: &str, rtmp: &[&str]| {
+        let mut command = serve_with_usual_rtmp();
+        command.arg("--admin").arg(dir.path().join(name)).args(rtmp);
+        command
+    };
+    let usual = server("usual.sock", &[]);
+    let (is_ready, log) = logs(usual, "ready: open");
+    assert!(is_ready, "{log}");
+    assert!(
+        log.contains("the usual address of --rtmp cannot be had"),
+        "{log}"
+    );
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (failed, log) = logs(
+        server("asked.sock", &["--rtmp", &address]),
+        "cannot listen for --rtmp",
+    );
+    assert!(failed, "{log}");
+    let (failed, log) = logs(
+        server(
+            "tls.sock",
+            &[
+                "--rtmp",
+                "off",
+                "--rtmps",
+                "127.0.0.1:0",
+                "--tls-cert",
+                "/none",
+                "--tls-key",
+                "/none",
+            ],
+        ),
+        "it is to be a PEM file",
+    );
+    assert!(failed, "{log}");
 }
 
 #[test]

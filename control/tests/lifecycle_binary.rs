@@ -30,7 +30,17 @@ impl Program {
         let port = free.local_addr().unwrap().port().to_string();
         drop(free);
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanmill"))
-            .args(["serve", "--shards", "1", "--http", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--shards",
+                "1",
+                "--http",
+                "127.0.0.1:0",
+                "--rtsp",
+                "off",
+                "--rtmp",
+                "off",
+            ])
             .args(["--udp-port", &port, "--admin"])
             .arg(dir.path().join("admin.sock"))
             .stdin(Stdio::null())

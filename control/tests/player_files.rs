@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fanmill_control::media::audio::Transcoder;
+use fanmill_control::media::audio::{AudioOptions, SoundFormat, Transcoder};
 use fanmill_control::player::demux::{Coding, DemuxError, Kind, Mp4, Sample, Source};
 use tempfile::TempDir;
 
@@ -363,7 +363,10 @@ fn aac_becomes_opus_of_the_same_tone() {
                 Coding::Direct { .. } => None,
             })
             .unwrap();
-        let mut transcoder = Transcoder::new(config).unwrap();
+        let format = SoundFormat::Aac {
+            config: config.clone(),
+        };
+        let mut transcoder = Transcoder::new(&format, AudioOptions::default()).unwrap();
         let channels = if options.contains("-ac 2") {
             opus::Channels::Stereo
         } else {

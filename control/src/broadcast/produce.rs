@@ -37,6 +37,17 @@ impl Broadcast {
         Ok(())
     }
 
+    /// Whether a stream of this name could be published now.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]: why not.
+    pub fn check_publishable(&self, name: &str) -> Result<(), BroadcastError> {
+        check_name(name)?;
+        let tables = self.tables();
+        tables.check_room(name, self.0.limits)?;
+        tables.check_free(name, Role::Primary).map(drop)
+    }
+
     /// Ends whoever publishes a stream; its viewers stay. The name is free when this returns. It
     /// waits for the data plane.
     ///

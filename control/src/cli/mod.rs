@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod ctl;
 pub mod doctor;
+mod listen;
 pub mod serve;
 pub mod shutdown;
 mod table;

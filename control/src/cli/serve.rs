@@ -8,20 +8,28 @@ use std::time::Duration;
 use fanmill_engine::{EngineConfig, Forwarding, ShardReport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::ServeArgs;
+use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_log_methods,
-    add_player_methods, add_recorder_methods,
+    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
+    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods, add_rtsp_methods,
+    add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
 use crate::http::{self, HttpLimits};
+use crate::ingest::Ingests;
 use crate::log::{self, LogControl, LogError};
+use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
+use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
+use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
+use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -63,6 +71,22 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The RTSP server's threads could not be made.
+    #[error("cannot start the RTSP server: {0}; raise the limits of processes and open files")]
+    Rtsp(#[source] io::Error),
+    /// The address of another server could not be had.
+    #[error("cannot listen for --{key} on {address}: {source}; is another server running there?")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificate or key are of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The recorder did not start.
     #[error("cannot record to {}: {source}; name another directory with --recordings", path.display())]
     Recordings {
@@ -70,6 +94,14 @@ pub enum ServeError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A session of plain RTP did not start.
+    #[error("cannot receive plain RTP as {stream:?}: {source}")]
+    PlainRtp {
+        /// The stream.
+        stream: String,
+        /// Why.
+        source: Box<StreamerError>,
     },
     /// The media server did not start.
     #[error(transparent)]
@@ -118,8 +150,19 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_event_methods(&mut methods, broadcast.events());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
+    let audio = AudioOptions {
+        opus_bitrate_bps: config.opus_bitrate_bps,
+    };
+    let ingests = Ingests::new(broadcast.clone(), audio);
+    add_ingest_methods(&mut methods, &ingests);
+    let streamers = start_streamers(&config, ingests.clone())?;
+    add_streamer_methods(&mut methods, &streamers);
+    let rtmp = start_rtmp(&config, ingests.clone(), shutdown.token()).await?;
+    add_rtmp_methods(&mut methods, &rtmp);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
+    let rtsp = start_rtsp(&config, ingests).await?;
+    add_rtsp_methods(&mut methods, &rtsp);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
@@ -137,6 +180,8 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     if stopped.await.is_err() {
         tracing::warn!("the disk is behind: recordings are closed at the next start");
     }
+    rtsp.stop();
+    let _ = tokio::time::timeout(DRAIN, rtmp.ended()).await;
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -146,6 +191,50 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves RTSP, and begins to pull what is configured.
+async fn start_rtsp(config: &Config, ingests: Ingests) -> Result<Rtsp, ServeError> {
+    let listener = listen::bind("rtsp", config.rtsp).await?;
+    let listener = listener.map(TcpListener::into_std).transpose();
+    let rtsp = listener
+        .and_then(|listener| Rtsp::start(ingests, listener, RtspLimits::default()))
+        .map_err(ServeError::Rtsp)?;
+    if let Some(address) = rtsp.address() {
+        tracing::info!("RTSP at rtsp://{address}/NAME");
+    }
+    for pull in &config.rtsp_pull {
+        // Their form was checked; a name that cannot be one, or is there twice, was not.
+        if let Err(error) = PullSpec::parse(pull).and_then(|spec| rtsp.pull(spec)) {
+            tracing::error!(%error, "a stream of rtsp-pull is not pulled");
+        }
+    }
+    Ok(rtsp)
+}
+
+/// Listens for RTMP and RTMPS.
+async fn start_rtmp(
+    config: &Config,
+    ingests: Ingests,
+    stop: CancellationToken,
+) -> Result<Rtmp, ServeError> {
+    let rtmp = Rtmp::new(ingests, RtmpLimits::default(), stop);
+    if let Some(listener) = listen::bind("rtmp", config.rtmp).await? {
+        rtmp.listen(listener);
+    }
+    if let Some(listener) = listen::bind("rtmps", config.rtmps).await?
+        && let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key)
+    {
+        let files = TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        rtmp.listen_tls(listener, &files)?;
+    }
+    for address in rtmp.info().addresses {
+        tracing::info!("RTMP at {address}/live/NAME");
+    }
+    Ok(rtmp)
 }
 
 /// Closes what a crash left open, and begins to record by the rules.
@@ -176,6 +265,25 @@ fn start_recorders(config: &Config, broadcast: &Broadcast) -> Result<StreamRecor
         recorders,
         rules.collect(),
     ))
+}
+
+/// Begins to receive the plain RTP that the configuration describes.
+fn start_streamers(config: &Config, ingests: Ingests) -> Result<Streamers, ServeError> {
+    // The configuration was checked: all of this can be read.
+    let ports = PortRange::parse(&config.rtp_ports).unwrap_or_default();
+    let streamers = Streamers::new(ingests, ports.0);
+    for inlet in config
+        .rtp_in
+        .iter()
+        .filter_map(|text| Inlet::parse(text).ok())
+    {
+        let received = inlet.spec().and_then(|spec| streamers.receive(spec));
+        received.map_err(|source| ServeError::PlainRtp {
+            stream: inlet.stream,
+            source: Box::new(source),
+        })?;
+    }
+    Ok(streamers)
 }
 
 /// HTTP connections, within what the system lets this process open: half of it, and a quarter for

@@ -5,6 +5,7 @@
 //! is read again after start.
 
 mod file;
+mod listen;
 mod nearest;
 pub(crate) mod pattern;
 mod settings;
@@ -19,7 +20,9 @@ use fanmill_engine::limits::{
 use serde::Serialize;
 
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
+use crate::media::audio::AudioOptions;
 
+pub use listen::{Listen, NoListen};
 pub use nearest::nearest;
 pub use settings::Settings;
 pub use validate::{Invalid, MAX_PUBLIC_IPS, MAX_SHARDS};
@@ -84,6 +87,27 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Address of the RTSP server. Default `127.0.0.1:8554`.
+    pub rtsp: Listen,
+    /// Streams that are pulled from other RTSP servers, `STREAM=URL`
+    /// ([`PullSpec`](crate::rtsp::PullSpec)). Default: none.
+    pub rtsp_pull: Vec<String>,
+    /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
+    pub rtp_in: Vec<String>,
+    /// Ports for plain RTP that leaves the choice to the server
+    /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
+    pub rtp_ports: String,
+    /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
+    pub rtmp: Listen,
+    /// Where RTMPS is served. Default: nowhere.
+    pub rtmps: Listen,
+    /// The server's certificate for TLS. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key. Default: none.
+    pub tls_key: Option<PathBuf>,
+    /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
+    /// stereo. Default 96,000.
+    pub opus_bitrate_bps: u32,
     /// Log filter, in `tracing` directives. Default `info`.
     pub log: String,
 }
@@ -115,6 +139,15 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            rtsp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtsp_pull: Vec::new(),
+            rtp_in: Vec::new(),
+            rtp_ports: "any".to_owned(),
+            rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
+            rtmps: Listen::Off,
+            tls_cert: None,
+            tls_key: None,
+            opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }
     }

@@ -6,8 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 
-use super::Config;
+use super::{Config, Listen};
+use crate::media::audio::AudioOptions;
 use crate::recorder::Rule;
+use crate::rtsp::PullSpec;
+use crate::streamer::{Inlet, PortRange};
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
 pub const MAX_SHARDS: usize = 64;
@@ -98,6 +101,17 @@ impl Config {
             &TAKEOVER_AFTER_MS,
         )?;
         self.check_recordings()?;
+        for pull in &self.rtsp_pull {
+            // The text holds a password.
+            PullSpec::parse(pull).map_err(|error| invalid("rtsp-pull", error.to_string()))?;
+        }
+        self.check_plain_rtp()?;
+        within(
+            "opus-bitrate-bps",
+            self.opus_bitrate_bps,
+            &AudioOptions::BITRATES_BPS,
+        )?;
+        self.check_tls()?;
         self.check_ports()?;
         self.check_addresses()?;
         self.check_ice_servers()?;
@@ -105,6 +119,17 @@ impl Config {
         crate::log::parse(&self.log)
             .map(|_| ())
             .map_err(|e| invalid("log", e.to_string()))
+    }
+
+    fn check_plain_rtp(&self) -> Result<(), Invalid> {
+        for inlet in &self.rtp_in {
+            let read = Inlet::parse(inlet);
+            read.map_err(|error| invalid("rtp-in", format!("`{inlet}`: {error}")))?;
+        }
+        let range = &self.rtp_ports;
+        PortRange::parse(range)
+            .map(|_| ())
+            .map_err(|error| invalid("rtp-ports", format!("`{range}`: {error}")))
     }
 
     fn check_recordings(&self) -> Result<(), Invalid> {
@@ -128,6 +153,17 @@ impl Config {
         }
         for rule in &self.record {
             Rule::parse(rule).map_err(|error| invalid("record", format!("`{rule}`: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn check_tls(&self) -> Result<(), Invalid> {
+        if self.rtmps != Listen::Off {
+            for (key, file) in [("tls-cert", &self.tls_cert), ("tls-key", &self.tls_key)] {
+                if file.is_none() {
+                    return Err(invalid(key, "needed for rtmps: name a PEM file"));
+                }
+            }
         }
         Ok(())
     }
@@ -373,6 +409,19 @@ mod tests {
         let error = refused(|c| c.playout_delay = vec!["0-0".into(), "a=200-100".into()]);
         assert_eq!(error.key, "playout-delay");
         assert!(error.problem.starts_with("`a=200-100` is no playout delay"));
+    }
+
+    #[test]
+    fn rtmps_needs_a_certificate_and_its_key() {
+        let address = "127.0.0.1:1936".parse().unwrap();
+        assert_eq!(refused(|c| c.rtmps = address).key, "tls-cert");
+        let error = refused(|c| {
+            c.rtmps = address;
+            c.tls_cert = Some("cert.pem".into());
+        });
+        assert_eq!(error.key, "tls-key");
+        let error = "1935".parse::<Listen>().unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:1935"), "{error}");
     }
 
     #[test]

@@ -14,15 +14,15 @@ pub const MAX_HELD_PACKETS: usize = 4096;
 
 /// One RTP packet, without header and padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
+pub struct Packet<C = Codec> {
     /// Extended sequence number: continuous, without wrapping.
     pub index: u64,
     /// RTP timestamp.
     pub timestamp: u32,
     /// The marker bit: the last packet of a picture.
     pub marker: bool,
-    /// What the payload is.
-    pub codec: Codec,
+    /// What the payload is: the codec, or by which the caller knows it.
+    pub codec: C,
     /// The payload.
     pub payload: Vec<u8>,
     /// When it arrived, in microseconds of a clock that never steps.
@@ -31,23 +31,23 @@ pub struct Packet {
 
 /// What comes next in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ordered {
+pub enum Ordered<C = Codec> {
     /// The next packet.
-    Packet(Packet),
+    Packet(Packet<C>),
     /// So many packets did not come in time.
     Gap(u64),
 }
 
 /// The packets of one rendition, in order.
 #[derive(Debug)]
-pub struct Reorder {
+pub struct Reorder<C = Codec> {
     wait_us: u64,
     next: Option<u64>,
-    held: BTreeMap<u64, Packet>,
+    held: BTreeMap<u64, Packet<C>>,
     late: u64,
 }
 
-impl Reorder {
+impl<C> Reorder<C> {
     /// Waits up to `wait_us` for a packet that others have overtaken.
     #[must_use]
     pub fn new(wait_us: u64) -> Self {
@@ -60,7 +60,7 @@ impl Reorder {
     }
 
     /// Takes a packet as it arrives. One whose place was given up, or is taken, is dropped.
-    pub fn push(&mut self, packet: Packet) {
+    pub fn push(&mut self, packet: Packet<C>) {
         let next = *self.next.get_or_insert(packet.index);
         if packet.index < next {
             self.late += 1;
@@ -70,7 +70,7 @@ impl Reorder {
     }
 
     /// The next packet or gap, if it is known at `now_us`.
-    pub fn pop(&mut self, now_us: u64) -> Option<Ordered> {
+    pub fn pop(&mut self, now_us: u64) -> Option<Ordered<C>> {
         let first = self.held.first_entry()?;
         let next = self.next?;
         let index = *first.key();
@@ -88,7 +88,7 @@ impl Reorder {
 
     /// What is held, without waiting any longer: the source ends or begins anew. The next packet
     /// pushed may have any index.
-    pub fn drain(&mut self) -> Vec<Ordered> {
+    pub fn drain(&mut self) -> Vec<Ordered<C>> {
         let mut all = Vec::new();
         while let Some(ordered) = self.pop(u64::MAX) {
             all.push(ordered);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::demux::{Coding, Mp4, Reader, Sample};
 use super::demux::{DemuxError, Kind};
+use super::media::sound;
 use crate::media::audio::{AudioError, Transcoder};
 use crate::media::packetize::{Format, Packetizer, Payloads};
 
@@ -161,7 +162,7 @@ impl Feed {
             let format = match &track.coding {
                 Coding::Direct { format, .. } => format.clone(),
                 Coding::Aac { config } => {
-                    self.transcoder = Some(Transcoder::new(config)?);
+                    self.transcoder = Some(sound(config)?);
                     Format::Opus
                 }
             };

@@ -4,10 +4,13 @@ use fanmill_engine::packet::codec::Codec;
 
 use super::demux::{Coding, DemuxError, Kind, Mp4, Source};
 use super::recordings::{RecordingError, Recordings};
-use crate::media::audio::{AudioError, Transcoder};
+use crate::media::audio::{AudioError, AudioOptions, SoundFormat, Transcoder};
 
 /// Files in one playlist.
 pub const MAX_PLAYLIST: usize = 1000;
+
+/// Of Opus made of a file's AAC, in stereo: transparent for most music.
+const BITRATE_BPS: u32 = 128_000;
 
 /// Why files cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +145,7 @@ impl Media {
                 }
                 (Coding::Aac { config }, _) => {
                     self.has_audio = true;
-                    Transcoder::new(config).map_err(|source| MediaError::Audio {
+                    sound(config).map_err(|source| MediaError::Audio {
                         path: path.to_owned(),
                         source,
                     })?;
@@ -158,6 +161,17 @@ impl Media {
         self.files.push(mp4);
         Ok(())
     }
+}
+
+/// What makes Opus of the sound of a file.
+pub(super) fn sound(config: &[u8]) -> Result<Transcoder, AudioError> {
+    let format = SoundFormat::Aac {
+        config: config.to_vec(),
+    };
+    let options = AudioOptions {
+        opus_bitrate_bps: BITRATE_BPS,
+    };
+    Transcoder::new(&format, options)
 }
 
 /// Decoders take other parameter sets at a keyframe, not another profile.

@@ -13,7 +13,6 @@ mod pacer;
 mod players;
 mod recordings;
 pub mod requests;
-mod rtp;
 mod service;
 mod sink;
 mod status;
@@ -37,9 +36,10 @@ pub use timeline::NORMAL_RATE;
 
 use feed::Feed;
 use pacer::{Command, NewPlayer, PlayerId};
-use rtp::Headers;
 use service::Service;
 use status::Shared;
+
+use crate::media::rtp::Headers;
 
 /// Rates a player plays at, in thousandths.
 pub const RATES: std::ops::RangeInclusive<u32> = 250..=4000;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::demux::Kind;
 use super::feed::{End, Feed, Filled, Task, Unit};
-use super::rtp::Headers;
 use super::status::{PlayerEvent, PlayerState, Shared};
 use super::timeline::{NORMAL_RATE, Timeline};
+use crate::media::rtp::Headers;
 
 /// Media read before it is due: enough for a disk that has to seek for each of many players.
 const READ_AHEAD_US: i64 = 600_000;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::pacer::{Command, Done, NewPlayer, Pacer, PlayerId, Work};
+use crate::clock::now_us;
 
 /// One that waits for a slow disk leaves one for the others.
 const READERS: usize = 2;
@@ -31,13 +32,6 @@ enum Message {
 pub(super) struct Service {
     messages: Sender<Message>,
     ids: AtomicU64,
-}
-
-/// Microseconds of the clock that players are paced by.
-pub(super) fn now_us() -> i64 {
-    static EPOCH: OnceLock<Instant> = OnceLock::new();
-    let elapsed = EPOCH.get_or_init(Instant::now).elapsed();
-    i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Service {

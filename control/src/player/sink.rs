@@ -1,16 +1,13 @@
 //! A player's packets into a stream that this process produces.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use aws_lc_rs::rand;
 use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::producer::{ProduceError, ProducedPacket};
 use tokio::runtime::Handle;
 
 use super::demux::Kind;
 use super::pacer::{Outgoing, Sink, SinkClosed};
-use super::service;
 use super::{Beginning, Media, Player, PlayerError, PlayerOptions, VideoCodec};
+use crate::clock::{NtpClock, random_u32};
 use crate::model::{MediaServer, ProducedStream, ProducedTrack, Producer};
 use crate::sdp::{ProfileLevelId, ProfileTierLevel};
 
@@ -20,9 +17,6 @@ const SOURCE: &str = "player";
 /// Payload types towards the engine, which viewers do not see.
 const VIDEO_PAYLOAD_TYPE: u8 = 96;
 const AUDIO_PAYLOAD_TYPE: u8 = 97;
-
-/// From 1900, where NTP begins, to 1970.
-const NTP_TO_UNIX: Duration = Duration::from_secs(2_208_988_800);
 
 impl MediaServer {
     /// Makes a player and the stream it plays into, which lives as long as the player. Call it
@@ -50,13 +44,16 @@ impl MediaServer {
             producer: Some(producer),
             runtime: Handle::current(),
             slots,
-            ssrcs: [random(), random()],
-            epoch: since_1900(),
+            ssrcs: [random_u32(), random_u32()],
+            ntp: NtpClock::new(),
         };
-        let numbers = [(random() as u16, random()), (random() as u16, random())];
+        let numbers = [
+            (random_u32() as u16, random_u32()),
+            (random_u32() as u16, random_u32()),
+        ];
         let beginning = Beginning {
             numbers,
-            picture_id: random() as u16,
+            picture_id: random_u32() as u16,
         };
         let player = Player::start(media, Box::new(sink), options, beginning);
         Ok((stream, player.map_err(PlayerError::Threads)?))
@@ -89,19 +86,6 @@ fn video_track(video: VideoCodec) -> Result<ProducedTrack, PlayerError> {
     }
 }
 
-fn random() -> u32 {
-    let mut bytes = [0; 4];
-    rand::fill(&mut bytes).expect("the system has random numbers");
-    u32::from_ne_bytes(bytes)
-}
-
-/// What the pacing clock's zero is in NTP's time.
-fn since_1900() -> Duration {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = unix.unwrap_or_default() + NTP_TO_UNIX;
-    now.saturating_sub(Duration::from_micros(service::now_us().unsigned_abs()))
-}
-
 struct ProducerSink {
     /// Until it is dropped.
     producer: Option<Producer>,
@@ -109,7 +93,7 @@ struct ProducerSink {
     /// Place in the stream's tracks of video and of sound.
     slots: [Option<usize>; 2],
     ssrcs: [u32; 2],
-    epoch: Duration,
+    ntp: NtpClock,
 }
 
 fn slot(kind: Kind) -> usize {
@@ -151,11 +135,8 @@ impl Sink for ProducerSink {
         let (Some(producer), Some(track)) = (&mut self.producer, self.slots[slot(kind)]) else {
             return;
         };
-        let at = self.epoch + Duration::from_micros(at_us.max(0).unsigned_abs());
-        let fraction = (u64::from(at.subsec_nanos()) << 32) / 1_000_000_000;
-        let ntp = at.as_secs() << 32 | fraction;
         // Lost, it is said again in a second.
-        let _ = producer.set_clock(track, ntp, timestamp);
+        let _ = producer.set_clock(track, self.ntp.ntp(at_us), timestamp);
     }
 
     fn take_keyframe_request(&mut self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::service;
 use super::timeline::NORMAL_RATE;
+use crate::clock::now_us;
 
 /// Events kept for a listener that is slow: some minutes of positions.
 const EVENTS_KEPT: usize = 64;
@@ -99,7 +99,7 @@ impl Shared {
         let inner = self.inner();
         let mut status = inner.status.clone();
         if status.state == PlayerState::Playing {
-            let elapsed = (service::now_us() - inner.at_us).clamp(0, 1_000_000);
+            let elapsed = (now_us() - inner.at_us).clamp(0, 1_000_000);
             status.position_us += elapsed * i64::from(status.rate) / i64::from(NORMAL_RATE);
         }
         status

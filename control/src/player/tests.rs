@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use super::demux::Kind;
 use super::feed::Feed;
 use super::pacer::{Command, NewPlayer, Outgoing, Pacer, PlayerId, Sink, SinkClosed};
-use super::rtp::Headers;
 use super::status::{PlayerEvent, PlayerState, Shared};
 use super::testing::{self, FRAME_MS, Shape};
 use super::timeline::NORMAL_RATE;
+use crate::media::rtp::Headers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {

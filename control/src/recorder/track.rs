@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use fanmill_engine::packet::codec::{Codec, MediaKind};
 
 use super::mux::{Description, Sample};
+use crate::media::audio::opus_samples;
 use crate::media::clock::{StreamClock, TrackClock};
 use crate::media::depacketize::{Depacketizer, Unit};
 use crate::media::reorder::{Ordered, Packet, Reorder};
@@ -260,7 +261,7 @@ impl Track {
             .map(|description| description.codec);
         match codec {
             Some(Codec::Pcmu | Codec::Pcma) => i64::try_from(sample.data.len()).unwrap_or(i64::MAX),
-            Some(Codec::Opus) => opus_ticks(&sample.data).unwrap_or(960),
+            Some(Codec::Opus) => opus_samples(&sample.data).unwrap_or(960).into(),
             _ if self.kind == MediaKind::Video => {
                 let usual = ticks(PICTURE_US, self.timescale());
                 if (1..usual).contains(&self.last_duration) {
@@ -302,20 +303,4 @@ impl DecodeOrder {
 pub(super) fn ticks(us: i64, timescale: NonZeroU32) -> i64 {
     let ticks = (i128::from(us) * i128::from(timescale.get()) + 500_000).div_euclid(1_000_000);
     i64::try_from(ticks).unwrap_or(i64::MAX)
-}
-
-/// RFC 6716 3.1: what the first byte says of a packet's length, at 48 kHz.
-fn opus_ticks(packet: &[u8]) -> Option<i64> {
-    let toc = *packet.first()?;
-    let frame = match toc >> 3 {
-        config @ 0..12 => [480, 960, 1920, 2880][usize::from(config & 3)],
-        config @ 12..16 => [480, 960][usize::from(config & 1)],
-        config => [120, 240, 480, 960][usize::from(config & 3)],
-    };
-    let frames = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => i64::from(packet.get(1)? & 0x3f),
-    };
-    Some(frame * frames)
 }

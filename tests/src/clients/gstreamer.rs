@@ -1,5 +1,5 @@
-//! GStreamer's webrtcbin, through the distribution's Python. It sends no connectivity check to a
-//! loopback address.
+//! GStreamer's webrtcbin and rtmp2sink, through the distribution's Python. webrtcbin sends no connectivity check
+//! to a loopback address.
 
 use std::process::Stdio;
 
@@ -22,6 +22,19 @@ pub fn publish(url: &str, codec: &str, namespace: Option<&Namespace>) -> Result<
     command
         .arg(script("gst_whip.py"))
         .args([url, codec])
+        .stdin(Stdio::null());
+    Ok(Process::spawn("GStreamer", &mut command)?.polite())
+}
+
+/// Publishes a moving picture and a tone over RTMP until the value is dropped.
+///
+/// # Errors
+/// If there is no Python.
+pub fn rtmp_publish(url: &str) -> Result<Process> {
+    let mut command = python(None);
+    command
+        .arg(script("gst_rtmp.py"))
+        .arg(url)
         .stdin(Stdio::null());
     Ok(Process::spawn("GStreamer", &mut command)?.polite())
 }

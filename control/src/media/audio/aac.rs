@@ -19,6 +19,8 @@ pub(super) struct AacDecoder {
 
 impl AacDecoder {
     pub(super) fn new(config: &[u8]) -> Result<Self, AudioError> {
+        let plain = without_extension(config);
+        let config = plain.as_ref().map_or(config, |plain| &plain[..]);
         let unsupported = |why: &str| AudioError::Unsupported(why.to_owned());
         let mut parameters = AudioCodecParameters::new();
         parameters
@@ -56,4 +58,20 @@ impl AacDecoder {
         }
         pcm.resize(FRAME_SAMPLES * self.channels, 0.0);
     }
+}
+
+/// The configuration of the AAC-LC inside of HE-AAC that is said to be such (ISO/IEC 14496-3 1.6.2.1,
+/// object types 5 and 29): its lower half of the spectrum, which every decoder can do. `None`: it is
+/// no such.
+fn without_extension(config: &[u8]) -> Option<[u8; 2]> {
+    let first = config.first_chunk::<3>()?;
+    let bits = u32::from_be_bytes([0, first[0], first[1], first[2]]);
+    let (kind, rate, channels) = (bits >> 19, bits >> 15 & 15, bits >> 11 & 15);
+    let inside = bits >> 2 & 31;
+    const EXPLICIT_RATE: u32 = 15;
+    if !matches!(kind, 5 | 29) || inside != 2 || rate == EXPLICIT_RATE {
+        return None;
+    }
+    let plain = 2 << 11 | rate << 7 | channels << 3;
+    Some((plain as u16).to_be_bytes())
 }

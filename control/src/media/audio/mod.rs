@@ -1,10 +1,12 @@
 //! Sound from other formats into Opus, which is what WebRTC hears.
 //!
-//! A [`Transcoder`] decodes AAC, brings it to 48 kHz and encodes it, packet by packet. That takes
-//! about a hundredth of a core for each stream: never call it on a shard or on the threads of the
-//! control plane.
+//! A [`Transcoder`] decodes AAC or what telephones speak, brings it to 48 kHz and encodes it, packet
+//! by packet. That takes about a hundredth of a core for each stream: never call it on a shard or on
+//! the threads of the control plane.
 
 mod aac;
+mod g711;
+mod g722;
 mod opus_encoder;
 mod resample;
 
@@ -12,15 +14,81 @@ mod resample;
 mod tests;
 
 use aac::AacDecoder;
+use g711::Law;
+use g722::G722;
 use opus_encoder::OpusEncoder;
 use resample::Resampler;
 
 /// Sample rate of Opus in WebRTC, in Hz.
 pub const OPUS_RATE: u32 = 48_000;
 
-/// Farther from where it should be than this, sound is taken for discontinuous: players' decoders
-/// adapt to less.
+/// Farther from where it should be than this, sound is taken for discontinuous.
 const MAX_DRIFT_US: i64 = 60_000;
+
+/// Share of the passing time by which the times of sound follow those it comes with: fifty times what
+/// crystals drift, and far below what is heard.
+const SLEW: i64 = 200;
+
+/// What is decoded to become Opus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SoundFormat {
+    /// AAC.
+    Aac {
+        /// AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1).
+        config: Vec<u8>,
+    },
+    /// G.711 mu-law, mono at 8 kHz.
+    Pcmu,
+    /// G.711 A-law, mono at 8 kHz.
+    Pcma,
+    /// G.722 at 64 kbit/s: mono at 16 kHz, though RTP counts it at 8 kHz (RFC 3551 4.5.2).
+    G722,
+}
+
+impl SoundFormat {
+    /// The name for people.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Aac { .. } => "AAC",
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+            Self::G722 => "G722",
+        }
+    }
+
+    /// Whether it can be decoded.
+    ///
+    /// # Errors
+    /// [`AudioError`]: why not.
+    pub fn check(&self) -> Result<(), AudioError> {
+        let decoder = Decoder::new(self)?;
+        match decoder.rate() {
+            OPUS_RATE => Ok(()),
+            rate => Resampler::new(rate, decoder.channels()).map(drop),
+        }
+    }
+}
+
+/// How sound is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioOptions {
+    /// Bits per second of Opus in stereo; mono has half of it.
+    pub opus_bitrate_bps: u32,
+}
+
+impl AudioOptions {
+    /// What libopus takes.
+    pub const BITRATES_BPS: std::ops::RangeInclusive<u32> = 12_000..=510_000;
+}
+
+impl Default for AudioOptions {
+    fn default() -> Self {
+        Self {
+            opus_bitrate_bps: 96_000,
+        }
+    }
+}
 
 /// Why sound cannot be transcoded.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +108,49 @@ pub enum AudioError {
     Encoder(String),
 }
 
-/// AAC in, Opus packets of 20 ms out.
+enum Decoder {
+    Aac(Box<AacDecoder>),
+    G711(Law),
+    G722(Box<G722>),
+}
+
+impl Decoder {
+    fn new(format: &SoundFormat) -> Result<Self, AudioError> {
+        Ok(match format {
+            SoundFormat::Aac { config } => Self::Aac(Box::new(AacDecoder::new(config)?)),
+            SoundFormat::Pcmu => Self::G711(Law::Mu),
+            SoundFormat::Pcma => Self::G711(Law::A),
+            SoundFormat::G722 => Self::G722(Box::new(G722::new())),
+        })
+    }
+
+    fn rate(&self) -> u32 {
+        match self {
+            Self::Aac(aac) => aac.rate(),
+            Self::G711(_) => 8_000,
+            Self::G722(_) => 16_000,
+        }
+    }
+
+    fn channels(&self) -> usize {
+        match self {
+            Self::Aac(aac) => aac.channels(),
+            Self::G711(_) | Self::G722(_) => 1,
+        }
+    }
+
+    fn decode(&mut self, packet: &[u8], pcm: &mut Vec<f32>) {
+        match self {
+            Self::Aac(aac) => aac.decode(packet, pcm),
+            Self::G711(law) => g711::decode(*law, packet, pcm),
+            Self::G722(g722) => g722.decode(packet, pcm),
+        }
+    }
+}
+
+/// Another format in, Opus packets of 20 ms out.
 pub struct Transcoder {
-    decoder: AacDecoder,
+    decoder: Decoder,
     resampler: Option<Resampler>,
     encoder: OpusEncoder,
     channels: usize,
@@ -50,43 +158,41 @@ pub struct Transcoder {
     decoded: Vec<f32>,
     /// Sound at 48 kHz that does not fill a packet yet, interleaved.
     pending: Vec<f32>,
-    /// When the first sample in `pending` is heard.
+    /// When the first sample of `pending` is heard; `None` before the first one came.
     pending_us: Option<i64>,
-    /// Samples a channel that left since `base_us`, so that rounding does not add up.
-    base_us: i64,
-    since_base: i64,
 }
 
 impl Transcoder {
     /// Length of the packets it makes.
     pub const PACKET_US: i64 = 20_000;
 
-    /// For sound with this AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1).
+    /// For sound of this format.
     ///
     /// # Errors
     /// [`AudioError`]: it cannot be decoded.
-    pub fn new(config: &[u8]) -> Result<Self, AudioError> {
-        let decoder = AacDecoder::new(config)?;
+    pub fn new(format: &SoundFormat, options: AudioOptions) -> Result<Self, AudioError> {
+        let decoder = Decoder::new(format)?;
         let channels = decoder.channels();
         let resampler = match decoder.rate() {
             OPUS_RATE => None,
             rate => Some(Resampler::new(rate, channels)?),
         };
+        let bitrate_bps = options.opus_bitrate_bps * channels as u32 / 2;
         Ok(Self {
-            encoder: OpusEncoder::new(channels)?,
+            encoder: OpusEncoder::new(channels, bitrate_bps)?,
             decoder,
             resampler,
             channels,
             decoded: Vec::new(),
             pending: Vec::new(),
             pending_us: None,
-            base_us: 0,
-            since_base: 0,
         })
     }
 
     /// Takes the packet that is heard at `pts_us` and gives what is complete with the time it is
-    /// heard at. A packet that cannot be decoded is silence.
+    /// heard at. These times are packet after packet, and follow what the source's samples drift
+    /// against its times slowly; they leap only where sound is missing. A packet that cannot be
+    /// decoded is silence.
     ///
     /// # Errors
     /// [`AudioError::Encoder`].
@@ -102,22 +208,28 @@ impl Transcoder {
             Some(resampler) => resampler.push(&self.decoded, &mut self.pending),
             None => self.pending.extend_from_slice(&self.decoded),
         }
-        let heard_us = pts_us - delay_us - samples_us(before as i64);
-        let drift_us = self.pending_us.map(|expected| (heard_us - expected).abs());
-        if drift_us.is_none_or(|drift_us| drift_us > MAX_DRIFT_US) {
-            self.base_us = heard_us;
-            self.since_base = 0;
-        }
-        let samples = OpusEncoder::PACKET_SAMPLES;
+        let heard_us = pts_us
+            .saturating_sub(delay_us)
+            .saturating_sub(samples_us(before as i64));
+        let frames = (self.decoded.len() / self.channels) as i64;
+        let passed_us = frames * 1_000_000 / i64::from(self.decoder.rate());
+        let mut time_us = match self.pending_us {
+            Some(expected_us) if heard_us.abs_diff(expected_us) <= MAX_DRIFT_US as u64 => {
+                let most_us = passed_us / SLEW;
+                expected_us + (heard_us - expected_us).clamp(-most_us, most_us)
+            }
+            _ => heard_us,
+        };
         let mut used = 0;
-        while let Some(pcm) = self.pending.get(used..used + samples * self.channels) {
+        let values = OpusEncoder::PACKET_SAMPLES * self.channels;
+        while let Some(pcm) = self.pending.get(used..used + values) {
             let opus = self.encoder.encode(pcm)?;
-            made(self.base_us + samples_us(self.since_base), opus);
-            self.since_base += samples as i64;
-            used += pcm.len();
+            made(time_us, opus);
+            time_us = time_us.saturating_add(Self::PACKET_US);
+            used += values;
         }
         self.pending.drain(..used);
-        self.pending_us = Some(self.base_us + samples_us(self.since_base));
+        self.pending_us = Some(time_us);
         Ok(())
     }
 
@@ -129,4 +241,21 @@ impl Transcoder {
 
 fn samples_us(samples: i64) -> i64 {
     samples * 1_000_000 / i64::from(OPUS_RATE)
+}
+
+/// Length of an Opus packet in samples at 48 kHz, by what its first bytes say (RFC 6716 3.1).
+#[must_use]
+pub fn opus_samples(packet: &[u8]) -> Option<u32> {
+    let toc = *packet.first()?;
+    let frame = match toc >> 3 {
+        config @ 0..12 => [480, 960, 1920, 2880][usize::from(config & 3)],
+        config @ 12..16 => [480, 960][usize::from(config & 1)],
+        config => [120, 240, 480, 960][usize::from(config & 3)],
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(packet.get(1)? & 0x3f),
+    };
+    Some(frame * frames)
 }

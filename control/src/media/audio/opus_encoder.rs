@@ -4,9 +4,6 @@ use opus::{Application, Bitrate, Channels, Encoder};
 
 use super::{AudioError, OPUS_RATE};
 
-/// Transparent for most music.
-const BITRATE_PER_CHANNEL_BPS: i32 = 64_000;
-
 /// Of 0 to 10. Above, a stream costs up to three times as much and sounds the same at this bitrate.
 const COMPLEXITY: i32 = 4;
 
@@ -19,14 +16,14 @@ impl OpusEncoder {
     /// Samples a channel in a packet: 20 ms.
     pub(super) const PACKET_SAMPLES: usize = 960;
 
-    pub(super) fn new(channels: usize) -> Result<Self, AudioError> {
+    pub(super) fn new(channels: usize, bitrate_bps: u32) -> Result<Self, AudioError> {
         let layout = match channels {
             1 => Channels::Mono,
             _ => Channels::Stereo,
         };
         let make = || {
             let mut encoder = Encoder::new(OPUS_RATE, layout, Application::Audio)?;
-            encoder.set_bitrate(Bitrate::Bits(BITRATE_PER_CHANNEL_BPS * channels as i32))?;
+            encoder.set_bitrate(Bitrate::Bits(bitrate_bps.cast_signed()))?;
             encoder.set_complexity(COMPLEXITY)?;
             Ok(encoder)
         };

@@ -5,8 +5,9 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::{AudioError, OPUS_RATE};
 
-/// Samples a channel taken at once, about; the resampler rounds it to what the rates allow.
-const CHUNK_SAMPLES: usize = 512;
+/// Pieces of a second taken at once, about: each waits until it is full. The resampler rounds it to
+/// what the rates allow.
+const CHUNKS_A_SECOND: u32 = 100;
 
 /// Rates that AAC has.
 const RATES: std::ops::RangeInclusive<u32> = 7_350..=96_000;
@@ -26,7 +27,8 @@ impl Resampler {
             return Err(AudioError::Rate(rate));
         }
         let to = OPUS_RATE as usize;
-        let inner = Fft::new(rate as usize, to, CHUNK_SAMPLES, channels, FixedSync::Input)
+        let chunk = (rate / CHUNKS_A_SECOND) as usize;
+        let inner = Fft::new(rate as usize, to, chunk, channels, FixedSync::Input)
             .map_err(|_| AudioError::Rate(rate))?;
         Ok(Self {
             output: vec![0.0; inner.output_frames_max() * channels],

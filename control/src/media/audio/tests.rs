@@ -2,10 +2,17 @@
 
 use super::*;
 
+fn aac(config: &[u8]) -> Result<Transcoder, AudioError> {
+    let format = SoundFormat::Aac {
+        config: config.to_vec(),
+    };
+    Transcoder::new(&format, AudioOptions::default())
+}
+
 #[test]
 fn aac_of_more_than_two_channels_is_refused_with_what_to_do() {
     // AudioSpecificConfig: AAC-LC, 48 kHz, 5.1.
-    let Err(error) = Transcoder::new(&[0x11, 0xb0]) else {
+    let Err(error) = aac(&[0x11, 0xb0]) else {
         panic!("5.1 was accepted");
     };
     assert!(error.to_string().contains("-ac 2"), "{error}");
@@ -15,17 +22,17 @@ fn aac_of_more_than_two_channels_is_refused_with_what_to_do() {
 fn no_configuration_panics() {
     for first in 0..=255_u8 {
         for second in 0..=255 {
-            let _ = Transcoder::new(&[first, second]);
+            let _ = aac(&[first, second]);
         }
-        let _ = Transcoder::new(&[first]);
+        let _ = aac(&[first]);
     }
-    let _ = Transcoder::new(&[]);
+    let _ = aac(&[]);
 }
 
 #[test]
 fn a_damaged_packet_is_silence_and_time_goes_on() {
     // AAC-LC, 44.1 kHz, stereo.
-    let mut transcoder = Transcoder::new(&[0x12, 0x10]).unwrap();
+    let mut transcoder = aac(&[0x12, 0x10]).unwrap();
     let mut times = Vec::new();
     for index in 0..100 {
         let pts_us = index * 1024 * 1_000_000 / 44_100;
@@ -39,5 +46,48 @@ fn a_damaged_packet_is_silence_and_time_goes_on() {
     }
     // 100 packets are 2.32 s.
     assert!(times.len() >= 113, "{} packets", times.len());
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 20_000));
+    // The source's microseconds are rounded down.
+    let steps = || times.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(steps().all(|step| (19_998..=20_002).contains(&step)));
+}
+
+/// A minute of sound whose samples come 1000 ppm faster than its times say.
+#[test]
+fn sound_that_drifts_against_its_times_follows_them_without_a_leap() {
+    let options = AudioOptions::default();
+    let mut transcoder = Transcoder::new(&SoundFormat::Pcmu, options).unwrap();
+    let packet = [0xff; 160];
+    let mut before = None;
+    for index in 0..3_000_i64 {
+        let pts_us = index * 20_000 - index * 20;
+        transcoder
+            .push(pts_us, &packet, |us, _| {
+                if let Some(before) = before.replace(us) {
+                    assert!((19_900..=20_100).contains(&(us - before)));
+                }
+                // What is in the resampler comes later.
+                assert!((us - pts_us).abs() < 40_000, "{} us off", us - pts_us);
+            })
+            .unwrap();
+    }
+    let last = before.unwrap();
+    assert!((last - 2_999 * 19_980).abs() < 40_000, "{last}");
+}
+
+#[test]
+fn missing_sound_is_a_gap() {
+    let options = AudioOptions::default();
+    let mut transcoder = Transcoder::new(&SoundFormat::G722, options).unwrap();
+    let mut times = Vec::new();
+    for index in 0..100_i64 {
+        let lost_us = if index < 50 { 0 } else { 200_000 };
+        let packet = [0x55; 160];
+        transcoder
+            .push(index * 20_000 + lost_us, &packet, |us, _| times.push(us))
+            .unwrap();
+    }
+    let gaps = times.windows(2).filter(|pair| pair[1] - pair[0] > 21_000);
+    assert_eq!(gaps.count(), 1);
+    let total_us = times[times.len() - 1] - times[0];
+    assert!((2_100_000..2_200_000).contains(&total_us), "{total_us}");
 }

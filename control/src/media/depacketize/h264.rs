@@ -5,12 +5,18 @@ use super::{Coded, Malformed};
 
 const IDR_SLICE: u8 = 5;
 const LAST_SLICE: u8 = 5;
+const SEI: u8 = 6;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 const DELIMITER: u8 = 9;
 const FILLER: u8 = 12;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+
+/// Whether a unit with this header comes before all that is decoded of a picture.
+pub(super) fn precedes_picture(header: u8) -> bool {
+    matches!(header & 0x1f, SEI | DELIMITER)
+}
 
 fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header & 0x1f)
@@ -41,11 +47,20 @@ impl Picture {
         }
     }
 
-    fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
         match nal_type(nal) {
             // AVC file format (ISO 14496-15 5.3.2): no delimiters, no filler.
             DELIMITER | FILLER | 0 => Ok(()),
             _ => self.nals.add(nal),
+        }
+    }
+
+    /// Keeps a parameter set that was told outside of the pictures.
+    pub(super) fn keep_set(&mut self, set: &[u8]) {
+        match nal_type(set) {
+            SPS => set.clone_into(&mut self.sps),
+            PPS => set.clone_into(&mut self.pps),
+            _ => {}
         }
     }
 

@@ -9,8 +9,14 @@ const VPS: u8 = 32;
 const PPS: u8 = 34;
 const DELIMITER: u8 = 35;
 const FILLER: u8 = 38;
+const PREFIX_SEI: u8 = 39;
 const AP: u8 = 48;
 const FU: u8 = 49;
+
+/// Whether a unit with this header comes before all that is decoded of a picture.
+pub(super) fn precedes_picture(header: u8) -> bool {
+    matches!(header >> 1 & 0x3f, DELIMITER | PREFIX_SEI)
+}
 
 fn nal_type(nal: &[u8]) -> u8 {
     nal.first().map_or(0, |header| header >> 1 & 0x3f)
@@ -40,11 +46,18 @@ impl Picture {
         }
     }
 
-    fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn add(&mut self, nal: &[u8]) -> Result<(), Malformed> {
         match nal_type(nal) {
             DELIMITER | FILLER => Ok(()),
             _ if nal.len() < 2 => Err(Malformed),
             _ => self.nals.add(nal),
+        }
+    }
+
+    /// Keeps a parameter set that was told outside of the pictures.
+    pub(super) fn keep_set(&mut self, set: &[u8]) {
+        if let kind @ VPS..=PPS = nal_type(set) {
+            set.clone_into(&mut self.sets[usize::from(kind - VPS)]);
         }
     }
 

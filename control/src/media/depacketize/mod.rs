@@ -7,6 +7,8 @@
 mod av1;
 mod h264;
 mod h265;
+mod latm;
+mod mpeg4;
 mod nal;
 mod vp8;
 mod vp9;
@@ -17,6 +19,9 @@ use super::reorder::Packet;
 
 pub(crate) use av1::{leb128, sequence_header};
 pub(crate) use nal::nals;
+
+pub use latm::{LatmConfig, LatmDepacketizer};
+pub use mpeg4::{Mpeg4Depacketizer, Mpeg4Layout};
 
 /// The largest unit: a keyframe of 4K video at a high bitrate has some megabytes.
 pub const MAX_UNIT_BYTES: usize = 16 << 20;
@@ -41,8 +46,9 @@ pub struct Unit {
 }
 
 /// What stopped a payload from being used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Malformed;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a payload does not hold what it announces")]
+pub struct Malformed;
 
 /// Collects the payloads of one picture.
 #[derive(Debug)]
@@ -55,10 +61,43 @@ enum Picture {
 }
 
 /// What a picture came to.
-#[derive(Debug, Default)]
-struct Coded {
-    keyframe: bool,
-    data: Vec<u8>,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Coded {
+    /// Whether decoding can begin here.
+    pub keyframe: bool,
+    /// The coded bytes, as in [`Unit::data`].
+    pub data: Vec<u8>,
+}
+
+/// Pictures of NAL units that came otherwise than in RTP.
+#[derive(Debug)]
+pub struct NalPictures(Picture);
+
+impl NalPictures {
+    /// Of H.264, or of H.265.
+    #[must_use]
+    pub fn new(is_h265: bool) -> Self {
+        Self(match is_h265 {
+            true => Picture::H265(h265::Picture::default()),
+            false => Picture::H264(h264::Picture::default()),
+        })
+    }
+
+    /// The picture that these units are, if there is one. A keyframe without parameter sets is given
+    /// the latest.
+    ///
+    /// # Errors
+    /// A unit is none, or a keyframe's parameter sets have not come yet.
+    pub fn picture<'a>(
+        &mut self,
+        nals: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Option<Coded>, Malformed> {
+        self.0.abandon();
+        for nal in nals {
+            self.0.add_nal(nal)?;
+        }
+        self.0.finish()
+    }
 }
 
 /// Makes units of one track's packets.
@@ -105,6 +144,16 @@ impl Depacketizer {
         units.into_iter().flatten()
     }
 
+    /// Gives the parameter sets that were told otherwise than in the packets, for keyframes that
+    /// come without. Only H.264 and H.265 have any.
+    pub fn set_parameter_sets(&mut self, codec: Codec, sets: &[Vec<u8>]) {
+        let mut picture = Picture::of(codec);
+        for set in sets {
+            picture.keep_set(set);
+        }
+        self.picture = Some(picture);
+    }
+
     /// Packets are missing here.
     pub fn gap(&mut self) {
         self.gap = true;
@@ -147,6 +196,11 @@ impl Depacketizer {
         }
         if self.awaiting_keyframe {
             let same_picture = !self.at_boundary && self.timestamp == Some(packet.timestamp);
+            if !same_picture && precedes_picture(packet.codec, &packet.payload) {
+                self.timestamp = Some(packet.timestamp);
+                self.at_boundary = true;
+                return units;
+            }
             if same_picture || !is_keyframe_start(packet.codec, &packet.payload) {
                 // The rest of a picture whose beginning is missing must not pass for its beginning.
                 self.timestamp = Some(packet.timestamp);
@@ -206,6 +260,17 @@ impl Depacketizer {
     }
 }
 
+/// Whether a payload is a delimiter, or what is said about a picture before its parameter sets: a
+/// keyframe may yet follow with the same timestamp.
+fn precedes_picture(codec: Codec, payload: &[u8]) -> bool {
+    let header = payload.first().copied().unwrap_or(0);
+    match codec {
+        Codec::H264 => h264::precedes_picture(header),
+        Codec::H265 => h265::precedes_picture(header),
+        _ => false,
+    }
+}
+
 /// A unit of sound is a packet.
 fn sound(packet: &Packet) -> Option<Unit> {
     (!packet.payload.is_empty()).then(|| Unit {
@@ -250,6 +315,23 @@ impl Picture {
             Self::Vp8(picture) => picture.push(payload),
             Self::Vp9(picture) => picture.push(payload),
             Self::Av1(picture) => picture.push(payload),
+        }
+    }
+
+    /// Adds a whole NAL unit.
+    fn add_nal(&mut self, nal: &[u8]) -> Result<(), Malformed> {
+        match self {
+            Self::H264(picture) => picture.add(nal),
+            Self::H265(picture) => picture.add(nal),
+            Self::Vp8(_) | Self::Vp9(_) | Self::Av1(_) => Err(Malformed),
+        }
+    }
+
+    fn keep_set(&mut self, set: &[u8]) {
+        match self {
+            Self::H264(picture) => picture.keep_set(set),
+            Self::H265(picture) => picture.keep_set(set),
+            Self::Vp8(_) | Self::Vp9(_) | Self::Av1(_) => {}
         }
     }
 

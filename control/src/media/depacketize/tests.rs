@@ -51,6 +51,24 @@ fn an_h264_keyframe_is_joined_from_aggregate_and_fragments() {
 }
 
 #[test]
+fn a_keyframe_after_a_delimiter_in_a_packet_of_its_own_is_a_beginning() {
+    let mut packets = vec![
+        packet(Codec::H264, 90, false, &[0x41, 0x9a, 1]),
+        packet(Codec::H264, 3090, false, &[9, 0xf0]),
+        packet(Codec::H264, 3090, false, &[6, 5, 0]),
+    ];
+    packets.extend(h264_keyframe(3090));
+    let all = units(&mut Depacketizer::new(), &packets);
+    assert_eq!(all.len(), 1);
+    assert!(all[0].keyframe);
+    let mut depacketizer = Depacketizer::new();
+    units(&mut depacketizer, &packets[1..2]);
+    // The rest of a picture is none, though nothing before it was skipped but a delimiter.
+    depacketizer.gap();
+    assert_eq!(units(&mut depacketizer, &packets[5..]), []);
+}
+
+#[test]
 fn a_keyframe_without_parameter_sets_is_given_the_latest() {
     let mut depacketizer = Depacketizer::new();
     units(&mut depacketizer, &h264_keyframe(0));
@@ -191,5 +209,124 @@ proptest! {
         let mut expected = vec![0x65];
         expected.extend_from_slice(&body);
         prop_assert_eq!(slice, Some(expected));
+    }
+}
+
+/// AAC-hbr of 44.1 kHz.
+fn aac_hbr() -> Mpeg4Depacketizer {
+    Mpeg4Depacketizer::new(Mpeg4Layout {
+        size_bits: 13,
+        index_bits: 3,
+        index_delta_bits: 3,
+        frame_ticks: 1024,
+    })
+}
+
+fn aac_hbr_payload(sizes: &[usize], body: &[u8]) -> Vec<u8> {
+    let mut payload = (16 * sizes.len() as u16).to_be_bytes().to_vec();
+    for &size in sizes {
+        payload.extend_from_slice(&((size as u16) << 3).to_be_bytes());
+    }
+    payload.extend_from_slice(body);
+    payload
+}
+
+#[test]
+fn frames_of_aac_that_share_a_packet_follow_each_other() {
+    let payload = aac_hbr_payload(&[2, 3], &[1, 2, 3, 4, 5]);
+    let mut frames = Vec::new();
+    let pushed = aac_hbr().push(&payload, u32::MAX, |at, frame| {
+        frames.push((at, frame.to_vec()))
+    });
+    assert_eq!(pushed, Ok(()));
+    assert_eq!(frames, [(u32::MAX, vec![1, 2]), (1023, vec![3, 4, 5])]);
+}
+
+#[test]
+fn a_frame_of_aac_in_fragments_is_joined_and_one_with_a_gap_left_out() {
+    let body: Vec<u8> = (0..250).collect();
+    let parts: Vec<_> = body
+        .chunks(100)
+        .map(|part| aac_hbr_payload(&[250], part))
+        .collect();
+    let mut depacketizer = aac_hbr();
+    let mut frames = Vec::new();
+    for part in &parts {
+        let pushed = depacketizer.push(part, 7, |at, frame| frames.push((at, frame.to_vec())));
+        assert_eq!(pushed, Ok(()));
+    }
+    assert_eq!(frames, [(7, body)]);
+    let mut late = Vec::new();
+    for part in &parts[1..] {
+        let _ = depacketizer.push(part, 8, |_, frame| late.push(frame.to_vec()));
+    }
+    let whole = aac_hbr_payload(&[1], &[9]);
+    let pushed = depacketizer.push(&whole, 9, |_, frame| late.push(frame.to_vec()));
+    assert_eq!((pushed, late), (Ok(()), vec![vec![9]]));
+}
+
+#[test]
+fn interleaved_aac_is_refused() {
+    let mut payload = aac_hbr_payload(&[1, 1], &[1, 2]);
+    payload[5] |= 1;
+    let given = aac_hbr().push(&payload, 0, |_, _| panic!("a frame came out"));
+    assert_eq!(given, Err(Malformed));
+}
+
+/// The StreamMuxConfig of AAC-LC, 48 kHz, stereo, one frame an element (RFC 6416 7.1).
+const LATM_CONFIG: [u8; 6] = [0x40, 0x00, 0x23, 0x20, 0x3f, 0xc0];
+
+#[test]
+fn latm_with_a_told_configuration_is_read() {
+    let config = LatmConfig::parse(&LATM_CONFIG);
+    let config = config.unwrap_or_else(|| panic!("the configuration was refused"));
+    assert_eq!(config.config, [0x11, 0x90]);
+    let mut latm = LatmDepacketizer::configured(config);
+    let mut frames = Vec::new();
+    let mut element = vec![255, 45];
+    element.extend(std::iter::repeat_n(7_u8, 300));
+    for (part, marker) in [(&element[..100], false), (&element[100..], true)] {
+        let pushed = latm.push(part, (5, marker), |_, frame| frames.push(frame.len()));
+        assert_eq!(pushed, Ok(()));
+    }
+    assert_eq!(frames, [300]);
+    latm.gap();
+    let tail = latm.push(&element[100..], (6, true), |_, _| panic!("half an element"));
+    assert_eq!(tail, Ok(()));
+}
+
+proptest! {
+    /// Whatever comes, the depacketizers of AAC do not panic and give no empty frame.
+    #[test]
+    fn no_payload_breaks_aac(
+        payloads in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..60), 0..3u32, any::<bool>()),
+            0..40,
+        ),
+        size_bits in 0..20u32,
+    ) {
+        let mut mpeg4 = Mpeg4Depacketizer::new(Mpeg4Layout {
+            size_bits,
+            index_bits: 2,
+            index_delta_bits: 2,
+            frame_ticks: 1024,
+        });
+        let mut latm = LatmDepacketizer::in_band();
+        for (payload, timestamp, marker) in payloads {
+            let _ = mpeg4.push(&payload, timestamp, |_, frame| assert!(!frame.is_empty()));
+            let moment = (timestamp, marker);
+            let _ = latm.push(&payload, moment, |_, frame| assert!(!frame.is_empty()));
+        }
+    }
+
+    /// Frames of any sizes come out as they were put in, however they share packets.
+    #[test]
+    fn aac_of_any_size_comes_out(sizes in proptest::collection::vec(1..400usize, 1..10)) {
+        let body: Vec<u8> = sizes.iter().enumerate().flat_map(|(n, &size)| vec![n as u8; size]).collect();
+        let mut out = Vec::new();
+        let payload = aac_hbr_payload(&sizes, &body);
+        let pushed = aac_hbr().push(&payload, 0, |_, frame| out.push(frame.len()));
+        prop_assert_eq!(pushed, Ok(()));
+        prop_assert_eq!(out, sizes);
     }
 }

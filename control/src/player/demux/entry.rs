@@ -2,6 +2,7 @@
 //! decoder.
 
 use super::boxes::{InMemory, read_u16, read_u32};
+use crate::media::configuration::{av1, h264, h265};
 use crate::media::packetize::Format;
 
 /// What a track's samples are.
@@ -64,8 +65,14 @@ fn video(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
     };
     let damaged = |what: &str| format!("its {what} box is damaged");
     match &name {
-        b"avc1" | b"avc3" => avc(find(b"avcC")?).ok_or_else(|| damaged("avcC")),
-        b"hvc1" | b"hev1" => hevc(find(b"hvcC")?).ok_or_else(|| damaged("hvcC")),
+        b"avc1" | b"avc3" => {
+            let (format, profile) = h264(find(b"avcC")?).ok_or_else(|| damaged("avcC"))?;
+            Ok(direct(format, profile))
+        }
+        b"hvc1" | b"hev1" => {
+            let (format, profile) = h265(find(b"hvcC")?).ok_or_else(|| damaged("hvcC"))?;
+            Ok(direct(format, profile))
+        }
         b"vp08" => Ok(direct(Format::Vp8, [0; 3])),
         b"vp09" => {
             let profile = find(b"vpcC").ok().and_then(|vpcc| vpcc.get(4).copied());
@@ -73,15 +80,8 @@ fn video(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
         }
         b"av01" => {
             let av1c = find(b"av1C")?;
-            let (second, obus) = match av1c {
-                [_, second, _, _, obus @ ..] => (*second, obus),
-                // ffmpeg 5 writes so when it writes the header before the first picture; the sequence
-                // header comes with that.
-                [] => (0, &[][..]),
-                _ => return Err(damaged("av1C")),
-            };
-            let configuration = obus.to_vec();
-            Ok(direct(Format::Av1 { configuration }, [second >> 5, 0, 0]))
+            let (format, profile) = av1(av1c).ok_or_else(|| damaged("av1C"))?;
+            Ok(direct(format, [profile, 0, 0]))
         }
         b"encv" => Err("it is encrypted".to_owned()),
         other => Err(format!(
@@ -93,73 +93,6 @@ fn video(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
 
 fn direct(format: Format, profile: [u8; 3]) -> Coding {
     Coding::Direct { format, profile }
-}
-
-/// Takes `count` units with 16-bit lengths off the front.
-fn sized(count: usize, rest: &mut &[u8], sets: &mut Vec<Vec<u8>>) -> Option<()> {
-    for _ in 0..count {
-        let len = usize::from(read_u16(rest, 0)?);
-        let set = rest.get(2..2 + len)?;
-        if !set.is_empty() {
-            sets.push(set.to_vec());
-        }
-        *rest = &rest[2 + len..];
-    }
-    Some(())
-}
-
-/// AVCDecoderConfigurationRecord (ISO/IEC 14496-15 5.3.3.1).
-fn avc(avcc: &[u8]) -> Option<Coding> {
-    let [
-        1,
-        profile,
-        compatibility,
-        level,
-        lengths,
-        sps_count,
-        rest @ ..,
-    ] = avcc
-    else {
-        return None;
-    };
-    let mut rest = rest;
-    let mut parameter_sets = Vec::new();
-    sized(
-        usize::from(sps_count & 0x1f),
-        &mut rest,
-        &mut parameter_sets,
-    )?;
-    let (&pps_count, mut rest) = rest.split_first()?;
-    sized(usize::from(pps_count), &mut rest, &mut parameter_sets)?;
-    let format = Format::H264 {
-        length_bytes: (lengths & 3) + 1,
-        parameter_sets,
-    };
-    Some(direct(format, [*profile, *compatibility, *level]))
-}
-
-/// HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1).
-fn hevc(hvcc: &[u8]) -> Option<Coding> {
-    let lengths = *hvcc.get(21)?;
-    let arrays = *hvcc.get(22)?;
-    let mut rest = hvcc.get(23..)?;
-    let mut parameter_sets = Vec::new();
-    for _ in 0..arrays {
-        let kind = *rest.first()? & 0x3f;
-        let count = usize::from(read_u16(rest, 1)?);
-        rest = rest.get(3..)?;
-        let mut sets = Vec::new();
-        sized(count, &mut rest, &mut sets)?;
-        // Parameter sets (32 to 34); what else is there decoders can do without.
-        if (32..=34).contains(&kind) {
-            parameter_sets.append(&mut sets);
-        }
-    }
-    let format = Format::H265 {
-        length_bytes: (lengths & 3) + 1,
-        parameter_sets,
-    };
-    Some(direct(format, [hvcc[1] & 0x1f, hvcc[1] >> 5 & 1, hvcc[12]]))
 }
 
 fn audio(name: [u8; 4], entry: &[u8]) -> Result<Coding, String> {
