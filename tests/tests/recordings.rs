@@ -229,8 +229,9 @@ async fn are_recorded(codecs: [&str; 2], progressive: bool) {
         apart[0] < APART_MS && apart[1] < MOST_APART_MS,
         "sound is {apart:?} ms from the picture"
     );
+    // ffprobe counts twice what a track begins later than the file.
     assert!(
-        (lasts - info["duration_ms"].as_f64().unwrap()).abs() < 200.0,
+        (lasts - info["duration_ms"].as_f64().unwrap()).abs() < 500.0,
         "{lasts} ms; {info}"
     );
 }
