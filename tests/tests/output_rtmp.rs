@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use fanmill_tests::clients::whip_ffmpeg;
+use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays, publish, watch};
 use fanmill_tests::{Browser, Server, wait};
 use serde_json::{Value, json};
@@ -50,11 +51,22 @@ async fn ffprobe_sees(url: &str) -> Result<()> {
     Ok(())
 }
 
+/// rtmpdump, until it has saved some seconds: of what is live it never comes to an end.
 async fn rtmpdump_saves(url: &str, folder: &Path) -> Result<()> {
     let file = folder.join("dump.flv");
+    let mut command = Command::new("rtmpdump");
+    command
+        .args(["-q", "-r", url, "--live", "-o"])
+        .arg(&file)
+        .stdin(Stdio::null());
+    let mut process = Process::spawn("rtmpdump", &mut command)?.polite();
+    let size = async || {
+        process.check_alive()?;
+        Ok(std::fs::metadata(&file).map_or(0, |file| file.len()))
+    };
+    wait::until("a file", LIMIT, size, |&bytes| bytes > 50_000).await?;
+    drop(process);
     let file = file.to_str().context("a path")?;
-    let arguments = ["-q", "-r", url, "--live", "--stop", "2", "-o", file];
-    run(Path::new("rtmpdump"), &arguments).await?;
     let fields = [
         "-v",
         "error",
