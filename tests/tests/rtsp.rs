@@ -2,9 +2,11 @@
 //! and seen and heard in Chromium, and pulled from one server by another.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
+use fanmill_tests::clients::gstreamer;
 use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays, publish, session, watch, watched};
 use fanmill_tests::{Browser, Server, ServerOptions, wait};
@@ -125,6 +127,14 @@ async fn a_stream_is_read_by_ffmpeg_and_gstreamer_over_udp_and_tcp() {
     assert_eq!(listed["readers_dropped"], 0, "{listed}");
 }
 
+/// What a server says of a pull.
+async fn pull_of(server: &Server, stream: &str) -> anyhow::Result<Value> {
+    let list = server.admin("rtsp.list", json!({})).await?;
+    let pulls = list["pulls"].as_array().cloned().unwrap_or_default();
+    let found = pulls.into_iter().find(|pull| pull["stream"] == stream);
+    Ok(found.unwrap_or_default())
+}
+
 /// The page goes on to show more pictures.
 async fn shows_more(page: &fanmill_tests::Page) {
     let before = watched(page).await.unwrap().frames_decoded;
@@ -145,6 +155,15 @@ async fn what_ffmpeg_publishes_is_seen_and_heard_and_pulled_by_another_server() 
     let _udp = publisher(&server.rtsp("udp"), "udp", OPUS);
     // A stream of the browser's own, for RTSP readers.
     let camera = publish(&browser, &server, "camera", "VP8").await.unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port();
+    // It is pulled before it is there, by one who knows the password and one who does not.
+    for (stream, password) in [("door", "se%3Acret"), ("shut", "secret")] {
+        let url = format!("rtsp://viewer:{password}@127.0.0.1:{port}/stream1");
+        let pull = json!({"stream": stream, "url": url});
+        other.admin("rtsp.pull", pull).await.unwrap();
+    }
+    let _camera = gstreamer::rtsp_camera(port, "viewer", "se:cret").unwrap();
     let pull = json!({"stream": "far", "url": server.rtsp("tcp")});
     other.admin("rtsp.pull", pull.clone()).await.unwrap();
     let twice = other
@@ -171,11 +190,29 @@ async fn what_ffmpeg_publishes_is_seen_and_heard_and_pulled_by_another_server() 
     decodes(&server.rtsp("camera"), "udp", ("vp8", 10)).await;
     camera.close().await.unwrap();
 
+    // A camera, with the sound of a telephone.
+    let door = watch(&browser, &other, "door").await.unwrap();
+    let seen = plays(&door, 1).await;
+    let seen = seen.unwrap_or_else(|error| panic!("{error:#}\n{}", other.log().join("\n")));
+    assert_eq!(seen.codec.as_deref(), Some("H264"));
+    door.close().await.unwrap();
+    let shut = wait::until(
+        "the refusal",
+        LIMIT,
+        async || pull_of(&other, "shut").await,
+        |pull| {
+            let error = pull["last_error"].as_str();
+            error.is_some_and(|error| error.contains("user or the password"))
+        },
+    );
+    let shut = shut.await.unwrap();
+    assert_eq!(shut["url"], format!("rtsp://127.0.0.1:{port}/stream1"));
+
     // The far side is restarted: its stream is pulled again, into the same viewer's session.
     let before = session(&far).await.unwrap();
     drop(tcp);
     server.halt().await.unwrap();
-    let state = async || Ok(other.admin("rtsp.list", json!({})).await?["pulls"][0].clone());
+    let state = async || pull_of(&other, "far").await;
     let gone = wait::until("the interruption", LIMIT, state, |pull| {
         pull["state"] != "live"
     });
