@@ -16,6 +16,7 @@ pub mod model;
 pub mod player;
 pub mod recorder;
 pub mod rtmp;
+pub mod rtsp;
 pub mod sdp;
 pub mod streamer;
 pub mod web;

@@ -36,6 +36,8 @@ fn serve_with_usual_rtmp() -> Command {
         "1",
         "--http",
         "127.0.0.1:0",
+        "--rtsp",
+        "off",
         "--udp-port",
         &port,
     ]);

@@ -36,6 +36,8 @@ impl Program {
                 "1",
                 "--http",
                 "127.0.0.1:0",
+                "--rtsp",
+                "off",
                 "--rtmp",
                 "off",
             ])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::counters::{IncomingCounters, OutgoingCounters, ServedCounters, TransportCounters};
 use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
-use crate::packet::codec::Codec;
+use crate::packet::codec::{Codec, MediaKind};
 use crate::packet::extension::{ExtensionMap, PlayoutDelay};
 use crate::producer::ProducerFeed;
 use crate::srtp::{MasterKey, Profile};
@@ -115,6 +115,15 @@ pub struct IncomingTrackSpec {
     pub max_bitrate_bps: u64,
 }
 
+impl IncomingTrackSpec {
+    /// Whether viewers may be shown one or another of its encodings.
+    pub(crate) fn has_alternatives(&self) -> bool {
+        let first = self.codecs.first();
+        let video = first.is_some_and(|codec| codec.codec.kind() == MediaKind::Video);
+        video && self.encodings.len() > 1
+    }
+}
+
 /// A media section that a peer watches.
 #[derive(Debug, Clone)]
 pub struct OutgoingTrackSpec {
@@ -166,6 +175,8 @@ pub struct RenditionSpec {
     pub home: ShardId,
     /// Video (with keyframes) or audio.
     pub video: bool,
+    /// It is one of several encodings of a track: its viewers' bandwidth is estimated.
+    pub has_alternatives: bool,
     /// The formats it may use, in the order packets refer to them.
     pub codecs: Vec<IncomingCodec>,
     /// What its viewers are sent, on every shard.

@@ -135,6 +135,9 @@ counters! {
         awaiting_keyframe,
         /// The bitrate the viewer says it can take (REMB), in bits per second; 0 when unknown.
         remb_bps,
+        /// What the way to the viewer is estimated to carry, all its tracks together, in bits per
+        /// second; 0 when it is not known, and where there is nothing to choose by it.
+        estimate_bps,
     }
 }
 

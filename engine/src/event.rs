@@ -31,6 +31,8 @@ pub enum Event {
     PublisherSilent(TransportId),
     /// A publisher's media comes: for the first time, or again after a silence.
     PublisherHeard(TransportId),
+    /// The estimate of a viewer's bandwidth fell below what it is sent.
+    EstimateFell(TransportId),
     /// The peer said RTCP BYE for a rendition it publishes.
     Bye(TransportId, RenditionId),
     /// The first packet of a rendition came, after a silence too, or its codec changed.

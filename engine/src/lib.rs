@@ -6,6 +6,7 @@
 //!
 //! Invariant: a packet slot has exactly one writer, and only before it is shared.
 
+pub mod bandwidth;
 pub mod command;
 pub mod counters;
 mod engine;

@@ -56,6 +56,10 @@ pub const CATCH_UP_INTERVAL_US: u64 = 2_000;
 /// See [`CATCH_UP_INTERVAL_US`].
 pub const CATCH_UP_SLICE_US: u64 = 1_000;
 
+/// Time between two words to the control plane that a viewer's bandwidth fell: it answers by another
+/// encoding, which begins with a keyframe.
+pub const FALL_INTERVAL_US: u64 = 300_000;
+
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;
 

@@ -88,6 +88,7 @@ impl Subscriptions {
                 id: track.rendition,
                 home: shard,
                 video: is_video(&track.codecs),
+                has_alternatives: false,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };
@@ -150,6 +151,7 @@ impl Subscriptions {
             .ok_or(EngineError::UnknownTransport(id))?;
         let home = entry.shard;
         let renditions: Vec<_> = spec.encodings.iter().map(|e| e.rendition).collect();
+        let has_alternatives = spec.has_alternatives();
         for encoding in &spec.encodings {
             let spec = RenditionSpec {
                 id: encoding.rendition,
@@ -158,6 +160,7 @@ impl Subscriptions {
                     .codecs
                     .first()
                     .is_some_and(|codec| codec.codec.kind() == MediaKind::Video),
+                has_alternatives,
                 codecs: spec.codecs.clone(),
                 served: Arc::clone(&encoding.served),
             };

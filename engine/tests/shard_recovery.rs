@@ -298,6 +298,7 @@ fn a_minute_of_bad_network_on_both_sides_loses_next_to_nothing() {
         reorder: 0.05,
         delay_us: 20_000,
         jitter_us: 3_000,
+        ..LinkConditions::default()
     });
     for step in 0..60 * 200 {
         // 33 frames a second, for 58 seconds; what is lost then has two seconds to come.

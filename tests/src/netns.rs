@@ -112,6 +112,27 @@ impl Namespace {
         run_nft(&["nft"], &outside)
     }
 
+    /// From now on lets the client have so many kilobits a second, and has what does not fit wait for
+    /// 300 ms at most; `None`: as many as there are.
+    ///
+    /// # Errors
+    /// If `tc` is not installed, or the kernel has no token bucket.
+    pub fn limit_kbit(&self, rate: Option<u32>) -> Result<()> {
+        let outer = format!("{}h", self.name);
+        let Some(rate) = rate else {
+            return run("tc", &["qdisc", "del", "dev", &outer, "root"]);
+        };
+        let rate = format!("{rate}kbit");
+        // A bucket of two packets: trains are cut and spread as a slow link does it.
+        let line = "qdisc replace dev DEVICE root tbf rate RATE burst 3200 latency 300ms";
+        let words = line.split(' ').map(|word| match word {
+            "DEVICE" => &outer,
+            "RATE" => rate.as_str(),
+            word => word,
+        });
+        run("tc", &words.collect::<Vec<_>>())
+    }
+
     /// Pulls the cable: nothing gets in or out until [`Namespace::reconnect`], and nobody is told.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub struct ServerOptions {
     pub ip: IpAddr,
     /// The number of shards.
     pub shards: u16,
+    /// Whether it has an RTSP door.
+    pub rtsp: bool,
     /// Arguments beyond those the harness gives.
     pub arguments: Vec<OsString>,
 }
@@ -36,6 +38,7 @@ impl Default for ServerOptions {
         ServerOptions {
             ip: Ipv4Addr::LOCALHOST.into(),
             shards: 2,
+            rtsp: false,
             arguments: Vec::new(),
         }
     }
@@ -47,6 +50,7 @@ pub struct Server {
     http: SocketAddr,
     rtmp: SocketAddr,
     udp_port: u16,
+    rtsp: Option<SocketAddr>,
     shards: u16,
     admin: PathBuf,
     stdout: Log,
@@ -71,6 +75,7 @@ impl Server {
         let ServerOptions {
             ip,
             shards,
+            rtsp,
             arguments,
         } = options;
         let folder = TempDir::with_prefix("fanmill-server-")?;
@@ -78,6 +83,11 @@ impl Server {
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
         let rtmp = TcpListener::bind((ip, 0))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
+        let rtsp = match rtsp {
+            true => Some(TcpListener::bind((ip, 0))?.local_addr()?),
+            false => None,
+        };
+        let rtsp_at = rtsp.map_or("off".to_owned(), |address| address.to_string());
         let mut all = ["serve", "--http", &http.to_string()]
             .map(OsString::from)
             .to_vec();
@@ -85,6 +95,7 @@ impl Server {
         all.extend(["--udp-ip", &ip.to_string()].map(Into::into));
         all.extend(["--udp-port", &udp_port.to_string()].map(Into::into));
         all.extend(["--shards", &shards.to_string()].map(Into::into));
+        all.extend(["--rtsp".into(), rtsp_at.into()]);
         all.extend(["--admin".into(), admin.clone().into()]);
         all.extend(arguments);
         let (process, stdout) = spawn(&all)?;
@@ -93,6 +104,7 @@ impl Server {
             http,
             rtmp,
             udp_port,
+            rtsp,
             shards,
             admin,
             stdout,
@@ -137,6 +149,15 @@ impl Server {
     /// The UDP address of a shard.
     pub fn udp(&self, shard: u16) -> SocketAddr {
         SocketAddr::new(self.http.ip(), self.udp_port + shard)
+    }
+
+    /// The RTSP address of a stream on this server, which must have been asked for.
+    ///
+    /// # Panics
+    /// If it has no RTSP door.
+    pub fn rtsp(&self, stream: &str) -> String {
+        let address = self.rtsp.expect("the options ask for RTSP");
+        format!("rtsp://{address}/{stream}")
     }
 
     /// The path of the admin socket.

@@ -1,9 +1,10 @@
 //! Browsers behind networks that lose, delay and reorder packets, or change under them.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanmill_tests::browser::BrowserOptions;
+use fanmill_tests::clients::console::{Console, Received};
 use fanmill_tests::impair::{Impairment, UdpImpair};
 use fanmill_tests::scene::{LIMIT, plays, publish, session, shard_port, watch};
 use fanmill_tests::{Browser, Namespace, Server, ServerOptions, wait};
@@ -97,6 +98,68 @@ async fn a_viewer_behind_a_path_that_delays_and_reorders_keeps_watching() {
         passed > 100 && lost > 0 && held > 0,
         "{passed} passed, {lost} lost, {held} held"
     );
+}
+
+fn simulcast() -> Value {
+    json!({
+        "codec": "VP8",
+        "size": [960, 540],
+        "encodings": [
+            { "rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 150_000 },
+            { "rid": "h", "scaleResolutionDownBy": 2, "maxBitrate": 400_000 },
+            { "rid": "f", "maxBitrate": 900_000 },
+        ],
+    })
+}
+
+/// The estimates of a stream's viewers, the lowest first, in bits per second.
+async fn estimates(server: &Server) -> Vec<u64> {
+    let name = json!({ "stream": "main" });
+    let stream = server.admin("stream.get", name).await.unwrap();
+    let viewers = stream["viewer_list"].as_array().into_iter().flatten();
+    let known = viewers.filter_map(|viewer| viewer["estimate_bps"].as_u64());
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    known
+}
+
+#[tokio::test]
+async fn a_viewer_behind_a_narrow_link_gets_the_simulcast_encoding_that_fits() {
+    let namespace = Namespace::new().unwrap();
+    let server = server_for(&namespace).await;
+    let (here, there) = tokio::join!(Browser::start(), browser_in(&namespace));
+    let here = here.unwrap();
+    let publisher = Console::open(&here, &server).await.unwrap();
+    let (whip, whep) = (server.url("/whip/main"), server.url("/whep/main"));
+    publisher.publish(&whip, &simulcast()).await.unwrap();
+    let wide = Console::open(&here, &server).await.unwrap();
+    let narrow = Console::open(&there, &server).await.unwrap();
+    let nothing = json!({});
+    let (one, other) = tokio::join!(wide.watch(&whep, &nothing), narrow.watch(&whep, &nothing));
+    one.and(other).unwrap();
+    let width = |width| move |seen: &Received| seen.width == width;
+    for viewer in [&wide, &narrow] {
+        viewer.receives("the best", width(960)).await.unwrap();
+    }
+    narrow.plays(3).await.unwrap();
+
+    namespace.limit_kbit(Some(600)).unwrap();
+    let began = Instant::now();
+    let less = |seen: &Received| seen.width < 960;
+    narrow.receives("a smaller picture", less).await.unwrap();
+    println!("the smaller picture after {:?}", began.elapsed());
+    narrow.plays(4).await.unwrap();
+    let known = estimates(&server).await;
+    assert!(known.len() == 2 && known[0] < 800_000, "{known:?}");
+    assert!(known[1] > 900_000, "{known:?}");
+
+    namespace.limit_kbit(None).unwrap();
+    let began = Instant::now();
+    narrow.receives("the best again", width(960)).await.unwrap();
+    println!("the best again after {:?}", began.elapsed());
+    narrow.plays(2).await.unwrap();
+    let seen = wide.plays(1).await.unwrap();
+    assert_eq!(seen.width, 960);
 }
 
 #[tokio::test]

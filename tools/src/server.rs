@@ -36,8 +36,8 @@ impl OwnServer {
         command
             .arg("serve")
             .args(["--http", &format!("127.0.0.1:{http_port}")])
+            .args(["--udp-ip", "127.0.0.1", "--rtsp", "off"])
             .args(["--rtmp", "off"])
-            .args(["--udp-ip", "127.0.0.1"])
             .args(["--udp-port", &udp_port.to_string()])
             .args(["--shards", &shards.to_string()])
             .arg("--admin")

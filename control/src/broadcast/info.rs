@@ -163,6 +163,9 @@ pub struct ViewerInfo {
     pub retransmissions: u64,
     /// Round trip in milliseconds.
     pub rtt_ms: Option<f64>,
+    /// What its network is estimated to carry, in bits per second; `null` when it is not known, and for
+    /// viewers of streams without simulcast, who are not estimated.
+    pub estimate_bps: Option<u64>,
 }
 
 pub(super) fn stream(name: &str, stream: &Stream) -> StreamInfo {
@@ -256,6 +259,11 @@ fn viewer(session: &Arc<Session>) -> ViewerInfo {
             .map(|track| track.counters().retransmissions.get())
             .sum(),
         rtt_ms: info.rtt_ms,
+        estimate_bps: tracks
+            .iter()
+            .map(|track| track.counters().estimate_bps.get())
+            .max()
+            .filter(|bps| *bps > 0),
     }
 }
 

@@ -15,7 +15,7 @@ use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
-    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods,
+    add_log_methods, add_player_methods, add_recorder_methods, add_rtmp_methods, add_rtsp_methods,
     add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
@@ -28,6 +28,7 @@ use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
 use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
+use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
 
 /// How long saying goodbye to all peers may take.
@@ -70,6 +71,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The RTSP server's threads could not be made.
+    #[error("cannot start the RTSP server: {0}; raise the limits of processes and open files")]
+    Rtsp(#[source] io::Error),
     /// The address of another server could not be had.
     #[error("cannot listen for --{key} on {address}: {source}; is another server running there?")]
     Listen {
@@ -153,10 +157,12 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_ingest_methods(&mut methods, &ingests);
     let streamers = start_streamers(&config, ingests.clone())?;
     add_streamer_methods(&mut methods, &streamers);
-    let rtmp = start_rtmp(&config, ingests, shutdown.token()).await?;
+    let rtmp = start_rtmp(&config, ingests.clone(), shutdown.token()).await?;
     add_rtmp_methods(&mut methods, &rtmp);
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
+    let rtsp = start_rtsp(&config, ingests).await?;
+    add_rtsp_methods(&mut methods, &rtsp);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
@@ -174,6 +180,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     if stopped.await.is_err() {
         tracing::warn!("the disk is behind: recordings are closed at the next start");
     }
+    rtsp.stop();
     let _ = tokio::time::timeout(DRAIN, rtmp.ended()).await;
     server.terminate(FAREWELL).await;
     let drained = async { (&mut admin).await.is_ok() & (&mut http).await.is_ok() };
@@ -184,6 +191,25 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves RTSP, and begins to pull what is configured.
+async fn start_rtsp(config: &Config, ingests: Ingests) -> Result<Rtsp, ServeError> {
+    let listener = listen::bind("rtsp", config.rtsp).await?;
+    let listener = listener.map(TcpListener::into_std).transpose();
+    let rtsp = listener
+        .and_then(|listener| Rtsp::start(ingests, listener, RtspLimits::default()))
+        .map_err(ServeError::Rtsp)?;
+    if let Some(address) = rtsp.address() {
+        tracing::info!("RTSP at rtsp://{address}/NAME");
+    }
+    for pull in &config.rtsp_pull {
+        // Their form was checked; a name that cannot be one, or is there twice, was not.
+        if let Err(error) = PullSpec::parse(pull).and_then(|spec| rtsp.pull(spec)) {
+            tracing::error!(%error, "a stream of rtsp-pull is not pulled");
+        }
+    }
+    Ok(rtsp)
 }
 
 /// Listens for RTMP and RTMPS.

@@ -87,6 +87,16 @@ pub struct Config {
     pub recording_sync_ms: u64,
     /// How long a recorder waits for a missing packet, in milliseconds. Default 500.
     pub recording_wait_ms: u64,
+    /// Address of the RTSP server. Default `127.0.0.1:8554`.
+    pub rtsp: Listen,
+    /// Streams that are pulled from other RTSP servers, `STREAM=URL`
+    /// ([`PullSpec`](crate::rtsp::PullSpec)). Default: none.
+    pub rtsp_pull: Vec<String>,
+    /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
+    pub rtp_in: Vec<String>,
+    /// Ports for plain RTP that leaves the choice to the server
+    /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
+    pub rtp_ports: String,
     /// Where RTMP is served. Default `127.0.0.1:1935`, if that can be had.
     pub rtmp: Listen,
     /// Where RTMPS is served. Default: nowhere.
@@ -95,11 +105,6 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// The certificate's key. Default: none.
     pub tls_key: Option<PathBuf>,
-    /// Plain RTP that is received ([`Inlet`](crate::streamer::Inlet)). Default: none.
-    pub rtp_in: Vec<String>,
-    /// Ports for plain RTP that leaves the choice to the server
-    /// ([`PortRange`](crate::streamer::PortRange)). Default: any.
-    pub rtp_ports: String,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo. Default 96,000.
     pub opus_bitrate_bps: u32,
@@ -134,12 +139,14 @@ impl Default for Config {
             recording_fragment_ms: 1000,
             recording_sync_ms: 1000,
             recording_wait_ms: 500,
+            rtsp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 8554))),
+            rtsp_pull: Vec::new(),
+            rtp_in: Vec::new(),
+            rtp_ports: "any".to_owned(),
             rtmp: Listen::Usually(SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))),
             rtmps: Listen::Off,
             tls_cert: None,
             tls_key: None,
-            rtp_in: Vec::new(),
-            rtp_ports: "any".to_owned(),
             opus_bitrate_bps: AudioOptions::default().opus_bitrate_bps,
             log: "info".to_owned(),
         }

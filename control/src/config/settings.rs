@@ -104,6 +104,22 @@ pub struct Settings {
     /// Milliseconds that a recorder waits for a missing packet [default: 500]
     #[arg(long, value_name = "MS")]
     pub recording_wait_ms: Option<u64>,
+    /// Address of the RTSP server, which streams are read from and published to; or off
+    /// [default: 127.0.0.1:8554]
+    #[arg(long, value_name = "IP:PORT|off")]
+    pub rtsp: Option<Listen>,
+    /// Make a stream of what a camera or another RTSP server has: STREAM=URL, such as
+    /// cam1=rtsp://user:password@192.0.2.9/stream1; repeatable [default: none]
+    #[arg(long, value_name = "STREAM=URL")]
+    pub rtsp_pull: Option<Vec<String>>,
+    /// Receive plain RTP as a stream: STREAM=FILE, such as cam1=/etc/fanmill/cam1.sdp; the file is the
+    /// sender's SDP; repeatable [default: none]
+    #[arg(long, value_name = "STREAM=FILE")]
+    pub rtp_in: Option<Vec<String>>,
+    /// UDP ports for plain RTP where a session leaves the choice to the server, such as 5000-5999
+    /// [default: any]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub rtp_ports: Option<String>,
     /// Address of the RTMP server, or off [default: 127.0.0.1:1935]
     #[arg(long, value_name = "IP:PORT|off")]
     pub rtmp: Option<Listen>,
@@ -117,14 +133,6 @@ pub struct Settings {
     /// The certificate's key, as a PEM file [default: none]
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Receive plain RTP as a stream: STREAM=FILE, such as cam1=/etc/fanmill/cam1.sdp; the file is the
-    /// sender's SDP; repeatable [default: none]
-    #[arg(long, value_name = "STREAM=FILE")]
-    pub rtp_in: Option<Vec<String>>,
-    /// UDP ports for plain RTP where a session leaves the choice to the server, such as 5000-5999
-    /// [default: any]
-    #[arg(long, value_name = "FIRST-LAST")]
-    pub rtp_ports: Option<String>,
     /// Bit rate of Opus that sound of other codecs becomes when it comes in, in bits per second, for
     /// stereo; mono has half of it [default: 96000]
     #[arg(long, value_name = "BPS")]
@@ -188,12 +196,14 @@ impl Settings {
             recording_fragment_ms: self.recording_fragment_ms.or(lower.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.or(lower.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.or(lower.recording_wait_ms),
+            rtsp: self.rtsp.or(lower.rtsp),
+            rtsp_pull: self.rtsp_pull.or(lower.rtsp_pull),
+            rtp_in: self.rtp_in.or(lower.rtp_in),
+            rtp_ports: self.rtp_ports.or(lower.rtp_ports),
             rtmp: self.rtmp.or(lower.rtmp),
             rtmps: self.rtmps.or(lower.rtmps),
             tls_cert: self.tls_cert.or(lower.tls_cert),
             tls_key: self.tls_key.or(lower.tls_key),
-            rtp_in: self.rtp_in.or(lower.rtp_in),
-            rtp_ports: self.rtp_ports.or(lower.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.or(lower.opus_bitrate_bps),
             log: self.log.or(lower.log),
         }
@@ -233,12 +243,14 @@ impl Settings {
                 .unwrap_or(defaults.recording_fragment_ms),
             recording_sync_ms: self.recording_sync_ms.unwrap_or(defaults.recording_sync_ms),
             recording_wait_ms: self.recording_wait_ms.unwrap_or(defaults.recording_wait_ms),
+            rtsp: self.rtsp.unwrap_or(defaults.rtsp),
+            rtsp_pull: self.rtsp_pull.unwrap_or(defaults.rtsp_pull),
+            rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
+            rtp_ports: self.rtp_ports.unwrap_or(defaults.rtp_ports),
             rtmp: self.rtmp.unwrap_or(defaults.rtmp),
             rtmps: self.rtmps.unwrap_or(defaults.rtmps),
             tls_cert: self.tls_cert.or(defaults.tls_cert),
             tls_key: self.tls_key.or(defaults.tls_key),
-            rtp_in: self.rtp_in.unwrap_or(defaults.rtp_in),
-            rtp_ports: self.rtp_ports.unwrap_or(defaults.rtp_ports),
             opus_bitrate_bps: self.opus_bitrate_bps.unwrap_or(defaults.opus_bitrate_bps),
             log: self.log.unwrap_or(defaults.log),
         }

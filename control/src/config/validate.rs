@@ -9,6 +9,7 @@ use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 use super::{Config, Listen};
 use crate::media::audio::AudioOptions;
 use crate::recorder::Rule;
+use crate::rtsp::PullSpec;
 use crate::streamer::{Inlet, PortRange};
 
 /// More shards than this would need more rings between them (n²) than they could ever earn back.
@@ -100,6 +101,10 @@ impl Config {
             &TAKEOVER_AFTER_MS,
         )?;
         self.check_recordings()?;
+        for pull in &self.rtsp_pull {
+            // The text holds a password.
+            PullSpec::parse(pull).map_err(|error| invalid("rtsp-pull", error.to_string()))?;
+        }
         self.check_plain_rtp()?;
         within(
             "opus-bitrate-bps",

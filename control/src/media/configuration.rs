@@ -53,8 +53,8 @@ pub fn h264(avcc: &[u8]) -> Option<(Format, [u8; 3])> {
     Some((format, [*profile, *compatibility, *level]))
 }
 
-/// HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1): the format, its profile, tier
-/// and level.
+/// HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 8.3.3.1): the format, its profile, its tier, its
+/// level.
 #[must_use]
 pub fn h265(hvcc: &[u8]) -> Option<(Format, [u8; 3])> {
     let lengths = *hvcc.get(21)?;

@@ -86,7 +86,7 @@ pub(crate) fn attach_all<'a>(
                 unshown.add(1, AttachError::no_common_codec(source));
                 continue;
             }
-            let rendition = track.transponder().choose(source).rendition();
+            let rendition = track.choose(source, None).rendition();
             let group = groups.entry((rendition, map.clone()));
             let group = group.or_insert_with(|| Group {
                 source,

@@ -429,6 +429,11 @@ impl MediaServer {
             Event::RenditionInactive(id) => self.set_active(id, false),
             Event::PublisherSilent(id) => self.set_heard(id, false),
             Event::PublisherHeard(id) => self.set_heard(id, true),
+            Event::EstimateFell(id) => {
+                if let Some(transport) = self.transport(id) {
+                    reselect(&transport);
+                }
+            }
             Event::Bye(transport, rendition) => {
                 tracing::debug!(transport = transport.0, rendition = rendition.0, "RTCP BYE");
             }
@@ -494,18 +499,24 @@ impl MediaServer {
 
     /// Lets every viewer of a simulcast track have the encoding that is best now.
     fn reselect(&self) {
-        let simulcast = |track: &Arc<IncomingTrack>| track.encodings().len() > 1;
-        if !lock(&self.0.renditions).values().any(simulcast) {
+        if !lock(&self.0.renditions).values().any(is_simulcast) {
             return;
         }
-        for transport in self.transports() {
-            for track in transport.outgoing().tracks() {
-                if track.attached_to().is_some_and(|track| simulcast(&track))
-                    && let Err(error) = track.reselect()
-                {
-                    tracing::debug!(track = track.id().0, %error, "cannot change the encoding");
-                }
-            }
+        self.transports().iter().for_each(reselect);
+    }
+}
+
+fn is_simulcast(track: &Arc<IncomingTrack>) -> bool {
+    track.encodings().len() > 1
+}
+
+/// Lets a viewer have the encodings of simulcast tracks that are best for it now.
+fn reselect(transport: &Transport) {
+    for track in transport.outgoing().tracks() {
+        if track.attached_to().as_ref().is_some_and(is_simulcast)
+            && let Err(error) = track.reselect()
+        {
+            tracing::debug!(track = track.id().0, %error, "cannot change the encoding");
         }
     }
 }

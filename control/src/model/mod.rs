@@ -12,6 +12,7 @@
 
 mod audience;
 mod endpoint;
+mod fitting;
 mod hearing;
 mod incoming;
 mod media_server;
@@ -25,6 +26,7 @@ mod transport;
 pub use audience::Unshown;
 pub(crate) use audience::attach_all;
 pub use endpoint::{Endpoint, OfferError};
+pub use fitting::Viewing;
 pub(crate) use hearing::Heard;
 pub use incoming::{Encoding, IncomingStream, IncomingTrack};
 pub use media_server::{MediaServer, MediaServerConfig, MediaServerError};

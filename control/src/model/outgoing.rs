@@ -8,6 +8,7 @@ use fanmill_engine::counters::OutgoingCounters;
 use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
 use fanmill_engine::{Engine, EngineError};
 
+use crate::model::fitting::Viewing;
 use crate::model::incoming::{Encoding, IncomingStream, IncomingTrack};
 use crate::model::media_server::Names;
 use crate::model::transponder::Transponder;
@@ -214,7 +215,7 @@ impl OutgoingTrack {
                 outgoing: self.kind,
             });
         }
-        let encoding = self.transponder.choose(incoming);
+        let encoding = self.choose(incoming, None);
         self.show(&mut self.attached(), incoming, encoding)
     }
 
@@ -229,11 +230,25 @@ impl OutgoingTrack {
             return Ok(());
         };
         let track = Arc::clone(track);
-        let encoding = self.transponder.choose(&track);
+        let encoding = self.choose(&track, Some(*rendition));
         if *rendition == encoding.rendition() {
             return Ok(());
         }
         self.show(&mut attached, &track, encoding)
+    }
+
+    /// The encoding of a track that the viewer shall get, who is `shown` this one now.
+    pub(super) fn choose<'a>(
+        &self,
+        track: &'a IncomingTrack,
+        shown: Option<RenditionId>,
+    ) -> &'a Encoding {
+        let estimate_bps = self.counters.estimate_bps.get();
+        let viewing = Viewing {
+            shown,
+            estimate_bps,
+        };
+        self.transponder.choose(track, viewing)
     }
 
     fn show(

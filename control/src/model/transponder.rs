@@ -4,17 +4,18 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::fitting::{Fitting, Viewing};
 use crate::model::incoming::{Encoding, IncomingTrack};
 
 /// How the encoding is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Selection {
-    /// The best that comes in.
+    /// The best that comes in and that the viewer's bandwidth, if it is known, has room for.
     #[default]
     Automatic,
     /// The one of this name while it comes in, else the best.
     Encoding(String),
-    /// The best of those within bounds; if none is, the least.
+    /// The same of those within bounds; if none is, the least.
     Within(Bounds),
 }
 
@@ -39,7 +40,10 @@ impl Bounds {
 
 /// One viewer's choice for one track.
 #[derive(Debug, Default)]
-pub struct Transponder(Mutex<Selection>);
+pub struct Transponder {
+    selection: Mutex<Selection>,
+    fitting: Fitting,
+}
 
 impl Transponder {
     /// How it chooses now.
@@ -53,23 +57,24 @@ impl Transponder {
     }
 
     /// The encoding the viewer shall get.
-    pub fn choose<'a>(&self, track: &'a IncomingTrack) -> &'a Encoding {
+    pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> &'a Encoding {
         let mut active = track.encodings().iter().filter(|one| one.is_active());
         let wanted = match &*self.guard() {
-            Selection::Automatic => None,
+            // What is the same for all needs no choice.
+            _ if track.encodings().len() == 1 => None,
+            Selection::Automatic => self.fitting.choose(active, viewing),
             Selection::Encoding(name) => active.find(|encoding| encoding.name() == name),
             Selection::Within(bounds) => {
-                let active: Vec<_> = active.collect();
-                let fitting = active.iter().copied().filter(|one| bounds.hold(one));
-                let best = fitting.max_by_key(|encoding| encoding.quality());
-                best.or_else(|| active.into_iter().min_by_key(|one| one.quality()))
+                let within = active.clone().filter(|one| bounds.hold(one));
+                let fitting = self.fitting.choose(within, viewing);
+                fitting.or_else(|| active.min_by_key(|one| one.quality()))
             }
         };
         wanted.unwrap_or_else(|| track.best_encoding())
     }
 
     fn guard(&self) -> std::sync::MutexGuard<'_, Selection> {
-        self.0
+        self.selection
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -197,7 +197,7 @@ impl RtpFormat {
     }
 
     /// What an ingest is told of it, if the description says enough.
-    pub(super) fn known_track(&self) -> Option<TrackFormat> {
+    pub(crate) fn known_track(&self) -> Option<TrackFormat> {
         match self {
             Self::Opus { channels } => Some(TrackFormat::Opus {
                 channels: *channels,
@@ -307,7 +307,7 @@ pub(super) fn track_of_keyframe(unit: &Unit) -> Option<TrackFormat> {
 }
 
 /// The same, of a keyframe's coded bytes.
-pub(super) fn video_track(codec: Codec, data: &[u8]) -> Option<TrackFormat> {
+pub(crate) fn video_track(codec: Codec, data: &[u8]) -> Option<TrackFormat> {
     let (format, profile) = match codec {
         Codec::H264 => h264_track(data)?,
         Codec::H265 => {

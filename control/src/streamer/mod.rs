@@ -9,6 +9,7 @@
 
 mod description;
 mod format;
+mod inflow;
 mod inlet;
 mod medium;
 mod output;
@@ -28,13 +29,17 @@ use std::path::PathBuf;
 pub use description::{
     DescriptionError, MAX_DESCRIPTION_BYTES, MAX_MEDIA, MediaDescription, RtcpPort, parse,
 };
+pub(crate) use format::video_track;
 pub use format::{FormatError, RtpFormat};
+pub(crate) use inflow::Inflow;
 pub use inlet::{Inlet, InletError, PortRange};
 pub use medium::{MediaInfo, ReceiverInfo};
 pub use output::{SenderState, SentTrack};
+pub(crate) use reader::Read;
 pub use registry::{StreamerInfo, Streamers};
 pub use security::{SdesError, SdesKey};
 pub use sockets::SocketError;
+pub(crate) use source::Source;
 pub use source::{Dropped, Remote};
 
 use crate::broadcast::BroadcastError;

@@ -10,11 +10,11 @@ use crate::media::reorder::Packet;
 use crate::media::ts::{CLOCK_HZ, Demuxer, TsEvent, TsFormat, TsTrack};
 
 /// Which of a source's tracks: the identifier of a transport stream's, and 0 of others'.
-pub(super) type Lane = u16;
+pub(crate) type Lane = u16;
 
 /// What comes out.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// All tracks there are, and whether each is pictures; those of before are no more.
     Lanes(Vec<(Lane, bool)>),
     /// What follows on a track is this.
@@ -27,11 +27,11 @@ pub(super) enum Read {
 
 /// See [`Read::Unit`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ReadUnit {
-    pub(super) pts_us: i64,
-    pub(super) dts_us: i64,
-    pub(super) keyframe: bool,
-    pub(super) data: Vec<u8>,
+pub(crate) struct ReadUnit {
+    pub(crate) pts_us: i64,
+    pub(crate) dts_us: i64,
+    pub(crate) keyframe: bool,
+    pub(crate) data: Vec<u8>,
 }
 
 impl ReadUnit {

@@ -119,7 +119,7 @@ impl SdesKey {
 }
 
 /// Opens what one sender sends, and seals what it is answered.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     opener: Opener,
     /// Of the SSRC that is received.
     window: ReplayWindow,

@@ -81,7 +81,7 @@ struct Locked {
 }
 
 /// See the module.
-pub(super) struct Source {
+pub(crate) struct Source {
     formats: Vec<(u8, RtpFormat)>,
     remote: Remote,
     guard: Option<Guard>,
@@ -100,13 +100,13 @@ pub(super) struct Source {
     reported_us: u64,
     asked_us: u64,
     wants_keyframe: bool,
-    pub(super) packets: u64,
-    pub(super) lost: u64,
+    pub(crate) packets: u64,
+    pub(crate) lost: u64,
     pub(super) dropped: Dropped,
 }
 
 impl Source {
-    pub(super) fn new(
+    pub(crate) fn new(
         formats: Vec<(u8, RtpFormat)>,
         remote: Remote,
         guard: Option<Guard>,
@@ -137,12 +137,12 @@ impl Source {
     }
 
     /// The sender, if there is one, and its SSRC.
-    pub(super) fn sender(&self) -> Option<(SocketAddr, u32)> {
+    pub(crate) fn sender(&self) -> Option<(SocketAddr, u32)> {
         self.locked.map(|locked| (locked.from, locked.ssrc))
     }
 
     /// Whether its packets come.
-    pub(super) fn is_alive(&self, now_us: u64) -> bool {
+    pub(crate) fn is_alive(&self, now_us: u64) -> bool {
         self.locked
             .is_some_and(|locked| now_us.saturating_sub(locked.last_us) <= RELEARN_US)
     }
@@ -152,7 +152,7 @@ impl Source {
     }
 
     /// The encoding name of what comes, or would.
-    pub(super) fn codec(&self) -> &'static str {
+    pub(crate) fn codec(&self) -> &'static str {
         let now = self.reader.as_ref().map(|&(payload_type, _)| payload_type);
         let of = |&&(payload_type, _): &&(u8, RtpFormat)| Some(payload_type) == now;
         let format = self.formats.iter().find(of).or(self.formats.first());
@@ -166,7 +166,7 @@ impl Source {
     }
 
     /// Takes an RTP packet; what an earlier sender left is added to `out`.
-    pub(super) fn rtp(
+    pub(crate) fn rtp(
         &mut self,
         from: SocketAddr,
         packet: &[u8],
@@ -285,7 +285,7 @@ impl Source {
     }
 
     /// Takes an RTCP packet.
-    pub(super) fn rtcp(
+    pub(crate) fn rtcp(
         &mut self,
         from: SocketAddr,
         packet: &[u8],
@@ -361,7 +361,7 @@ impl Source {
     }
 
     /// What is ready.
-    pub(super) fn poll(&mut self, stream: &mut StreamClock, now_us: u64, out: &mut Vec<Read>) {
+    pub(crate) fn poll(&mut self, stream: &mut StreamClock, now_us: u64, out: &mut Vec<Read>) {
         self.report(stream);
         while let Some(ordered) = self.reorder.pop(now_us) {
             self.read(ordered, out);
@@ -413,13 +413,13 @@ impl Source {
     }
 
     /// A viewer waits for a keyframe.
-    pub(super) fn want_keyframe(&mut self) {
+    pub(crate) fn want_keyframe(&mut self) {
         self.wants_keyframe = true;
     }
 
     /// What the sender is to be told now, and where to: to where its RTCP comes from, or else the
     /// port after that of its RTP.
-    pub(super) fn feedback(&mut self, now_us: u64, muxed: bool) -> Option<(Vec<u8>, SocketAddr)> {
+    pub(crate) fn feedback(&mut self, now_us: u64, muxed: bool) -> Option<(Vec<u8>, SocketAddr)> {
         let locked = self.locked.filter(|_| self.is_alive(now_us))?;
         let asks = self.wants_keyframe && now_us.saturating_sub(self.asked_us) >= KEYFRAME_US;
         if !asks && now_us.saturating_sub(self.reported_us) < REPORT_US {

@@ -8,6 +8,7 @@ pub mod events;
 pub mod media;
 pub mod offer;
 pub mod peer;
+pub mod rtsp;
 pub mod server;
 
 use std::time::Duration;

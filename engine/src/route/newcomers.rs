@@ -15,9 +15,13 @@ use crate::route::rendition::Rendition;
 use crate::route::single::Head;
 use crate::route::squeeze::Squeeze;
 use crate::route::sweep::{Sent, Sweep};
-use crate::route::viewer::{Passed, Stage};
+use crate::route::viewer::{Passed, Stage, Viewer};
+use crate::shard::estimates::Estimates;
 use crate::shard::peer::Peer;
 use crate::transit::TransitTally;
+
+/// What catching up takes of a link is reckoned over so long at least: less, its queue holds.
+const CATCH_UP_BPS_OVER_US: u64 = 200_000;
 
 /// A viewer who catches up.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +65,7 @@ pub(crate) struct Slice<'a, T: Tx> {
     /// Viewers who began.
     pub(crate) joined: u64,
     pub(crate) peers: &'a mut [Peer],
+    pub(crate) estimates: &'a mut Estimates,
     pub(crate) transit: &'a mut TransitTally,
     pub(crate) tx: &'a mut T,
     pub(crate) sent: &'a mut Sent,
@@ -99,6 +104,12 @@ impl Rendition {
     pub(crate) fn catch_up_rate(&self) -> u64 {
         let list = self.newcomers.list.iter();
         list.map(|newcomer| newcomer.packets_per_second).sum()
+    }
+
+    /// Those who catch up.
+    pub(crate) fn newcomers(&self) -> impl Iterator<Item = &Viewer> {
+        let list = self.newcomers.list.iter();
+        list.filter_map(|newcomer| self.viewers.get(newcomer.place))
     }
 
     /// Whether somebody catches up, or waits for want of a keyframe.
@@ -220,11 +231,12 @@ impl Rendition {
         };
         let clock_rate = self.clock_rate(&first);
         let cached = self.store.from(first.index);
-        let bytes = cached
+        let bytes: u64 = cached
             .map(|packet| u64::from(packet.info.payload_len))
             .sum();
         let squeeze = Squeeze::new(&first, clock_rate, slice.now_us, bytes);
         let takes_us = squeeze.takes_us();
+        let catch_up_bps = bytes.saturating_mul(8_000_000) / takes_us.max(CATCH_UP_BPS_OVER_US);
         let packets = self.store.cached_packets();
         let packets_per_second = packets.saturating_mul(1_000_000) / takes_us.max(1_000_000);
         if takes_us > LONG_CATCH_UP_US {
@@ -234,6 +246,13 @@ impl Rendition {
             if self.viewers[place].stage != Stage::Waiting
                 || !self.can_begin(place, &first, slice.peers)
             {
+                continue;
+            }
+            // A link that is known to carry less would be flooded: a keyframe is asked for instead,
+            // unless none will come.
+            let known_bps = slice.estimates.known_bps(self.viewers[place].peer);
+            if known_bps.is_some_and(|bps| bps < catch_up_bps) && !self.keyframes.unanswered() {
+                self.keyframes.want();
                 continue;
             }
             if slice.packets_per_second + packets_per_second > CATCH_UP_PACKETS_PER_SECOND {

@@ -329,6 +329,11 @@ impl Rendition {
         self.keyframes.want();
     }
 
+    /// How a viewer is sent what there is.
+    pub(crate) fn layout_of(&self, viewer: &Viewer) -> &Layout {
+        &self.layouts[viewer.layout as usize]
+    }
+
     pub(super) fn layout_key(&self, viewer: &Viewer) -> &LayoutKey {
         &self.layouts[viewer.layout as usize].key
     }

@@ -17,6 +17,7 @@ use crate::route::duplicate::{DuplicateFilter, Verdict};
 use crate::route::rendition::Rendition;
 use crate::route::single::Head;
 use crate::route::sweep::Sent;
+use crate::route::viewer::Stage;
 use crate::shard::peer::Peer;
 
 /// Recently resent packets that are remembered, to resend none twice for one loss.
@@ -209,6 +210,35 @@ impl Rendition {
             return refuse(Refusal::Useless);
         }
         Ok(packet.clone())
+    }
+
+    /// Packets to send again to a viewer only to learn how far apart they arrive: the last that it was
+    /// sent, as many as `count` says for their size. None to one who knows no retransmissions.
+    pub(crate) fn probe_packets(
+        &self,
+        place: usize,
+        count: impl FnOnce(u32) -> usize,
+    ) -> Vec<Packet> {
+        let viewer = &self.viewers[place];
+        let (Some(highest), Stage::Live) = (self.store.highest(), viewer.stage) else {
+            return Vec::new();
+        };
+        let latest = self.store.get(highest).filter(|packet| {
+            let payload = self
+                .layout_key(viewer)
+                .payloads
+                .get(usize::from(packet.info.codec));
+            let payload = payload.and_then(Option::as_ref);
+            payload.is_some_and(|payload| payload.rtx_payload_type.is_some())
+        });
+        let Some(latest) = latest else {
+            return Vec::new();
+        };
+        let wanted = count(u32::from(latest.info.payload_len));
+        let last = (highest + 1).saturating_sub(wanted as u64 * 4)..=highest;
+        let sent = last.rev().filter(|index| viewer.was_sent(*index));
+        let kept = sent.filter_map(|index| self.store.get(index));
+        kept.take(wanted).cloned().collect()
     }
 
     /// Sends a packet again: as RFC 4588 has it, under this SSRC and its next index, or, to a

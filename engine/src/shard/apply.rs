@@ -141,6 +141,7 @@ impl Core {
             self.by_address.remove(address);
         }
         self.peers[place as usize] = Peer::new();
+        self.estimates.end(place);
         Some(())
     }
 
@@ -181,6 +182,7 @@ impl Core {
         let first = spec.codecs.first()?;
         let (video, clock_rate) = (first.codec.kind() == MediaKind::Video, first.clock_rate);
         let track = self.transports.get(place)?.tracks.len();
+        let has_alternatives = spec.has_alternatives();
         let mut sources = Vec::with_capacity(spec.encodings.len());
         for (encoding, encoding_spec) in spec.encodings.iter().enumerate() {
             let id = encoding_spec.rendition;
@@ -189,6 +191,7 @@ impl Core {
                 id,
                 home,
                 video,
+                has_alternatives,
                 codecs,
                 served: Arc::clone(&encoding_spec.served),
             };
@@ -341,7 +344,8 @@ impl Core {
         let mut payloads = payloads.clone();
         let rendition_place = self.renditions.place(&rendition)?;
         self.detach(id)?;
-        let outgoing = self.outgoing.get_mut(self.outgoing.place(&id)?)?;
+        let track = self.outgoing.place(&id)?;
+        let outgoing = self.outgoing.get_mut(track)?;
         let rendition = self.renditions.get_mut(rendition_place)?;
         if outgoing.spec.rtx_ssrc == 0 {
             let payloads = payloads.iter_mut().flatten();
@@ -375,6 +379,7 @@ impl Core {
             rendition: rendition_place,
             place,
         };
+        self.note_attachment(track);
         Some(())
     }
 

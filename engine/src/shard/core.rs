@@ -18,6 +18,7 @@ use crate::route::budget::Budget;
 use crate::route::rendition::Rendition;
 use crate::route::source::Source;
 use crate::route::sweep::Sent;
+use crate::shard::estimates::Estimates;
 use crate::shard::links::{Links, Message};
 use crate::shard::outgoing::{Attachment, OutgoingTrack};
 use crate::shard::overload::{Decision, Overload};
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) sources: HashMap<RenditionId, SourcePlace>,
     pub(crate) producers: Table<ProducerId, ProducerEntry>,
     pub(crate) outgoing: Table<OutgoingTrackId, OutgoingTrack>,
+    /// The bandwidth of viewers of tracks with several encodings.
+    pub(crate) estimates: Estimates,
     /// Renditions with a burst to send, now or when it has grown.
     pub(crate) pending: Vec<u32>,
     /// Renditions whose taps were given something in this turn.
@@ -109,6 +112,7 @@ impl Core {
             sources: HashMap::new(),
             producers: Table::new(),
             outgoing: Table::new(),
+            estimates: Estimates::default(),
             pending: Vec::new(),
             tapped: Vec::new(),
             newcomers: Vec::new(),
@@ -295,6 +299,9 @@ impl Core {
             self.overload.note(now_us.saturating_sub(since_us), now_us);
         }
         let sent = rendition.fan_out(&mut self.peers, &mut self.transit, tx);
+        if rendition.spec.has_alternatives {
+            self.note_burst(place, tx.now_us());
+        }
         self.note_sent(sent);
         self.mind_overload(tx.now_us());
     }

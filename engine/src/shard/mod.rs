@@ -7,6 +7,7 @@
 
 mod apply;
 mod core;
+pub(crate) mod estimates;
 mod ice;
 pub(crate) mod links;
 mod newcomers;

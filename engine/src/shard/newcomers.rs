@@ -33,6 +33,7 @@ impl Core {
             admits: !self.overload.is_shedding(),
             joined: 0,
             peers: &mut self.peers,
+            estimates: &mut self.estimates,
             transit: &mut self.transit,
             tx,
             sent: &mut sent,
@@ -40,6 +41,10 @@ impl Core {
         for place in &self.newcomers {
             if let Some(rendition) = self.renditions.get_mut(*place) {
                 rendition.catch_up(&mut slice);
+                if rendition.spec.has_alternatives {
+                    let now_us = slice.tx.now_us();
+                    slice.estimates.note_slice(rendition, slice.peers, now_us);
+                }
             }
         }
         // The next slice begins with another rendition.

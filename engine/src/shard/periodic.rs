@@ -139,6 +139,7 @@ impl Core {
         self.tell_address(place);
         self.sender_reports(place, tx);
         self.receiver_report(place, tx);
+        self.tend_estimate(place, tx);
         let Some(transport) = self.transports.get(place) else {
             return;
         };

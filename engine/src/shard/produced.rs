@@ -41,6 +41,7 @@ impl Core {
                 id: track.rendition,
                 home,
                 video: is_video(&track.codecs),
+                has_alternatives: false,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };

@@ -55,6 +55,7 @@ impl Core {
                     .for_each(|entry| self.keyframe_request(place, entry.ssrc));
             }
             RtcpPacket::Remb(remb) => self.remb(place, remb.bitrate_bps),
+            RtcpPacket::TransportCc(feedback) => self.transport_cc(place, feedback),
             RtcpPacket::Bye(bye) => bye.ssrcs().for_each(|ssrc| self.bye(place, ssrc)),
             _ => {}
         }
@@ -161,6 +162,7 @@ impl Core {
                 outgoing.report.remb_bps = bitrate_bps;
             }
         }
+        self.note_remb(place, bitrate_bps);
     }
 
     fn bye(&mut self, place: u32, ssrc: u32) {

@@ -43,7 +43,19 @@ impl Stage {
     /// # Errors
     /// If it does not come up.
     pub async fn new() -> Result<Stage> {
-        let server = Server::start().await?;
+        Stage::with(Vec::new()).await
+    }
+
+    /// The same, with arguments for the server.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn with(arguments: Vec<OsString>) -> Result<Stage> {
+        let options = ServerOptions {
+            arguments,
+            ..ServerOptions::default()
+        };
+        let server = Server::start_with(options).await?;
         Ok(Stage { server })
     }
 

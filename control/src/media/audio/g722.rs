@@ -68,7 +68,7 @@ impl Band {
     /// Adapts the step (LOGSCL, SCALEL; LOGSCH, SCALEH).
     fn adapt_step(&mut self, change: i32, most: i32, shift: i32) {
         self.log_step = (((self.log_step * 127) >> 7) + change).clamp(0, most);
-        let mantissa = INVERSE_LOG[(self.log_step >> 6 & 31) as usize];
+        let mantissa = INVERSE_LOG[((self.log_step >> 6) & 31) as usize];
         let exponent = shift - (self.log_step >> 11);
         let step = match exponent < 0 {
             true => mantissa << -exponent,

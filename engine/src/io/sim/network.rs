@@ -26,6 +26,10 @@ pub struct LinkConditions {
     pub delay_us: u64,
     /// Additional time, uniform from 0 to this.
     pub jitter_us: u64,
+    /// Bits of datagrams that pass in a second, one after the other; 0: all at once.
+    pub bandwidth_bps: u64,
+    /// With a bandwidth: for how long a datagram may have to wait for others; it is lost otherwise.
+    pub max_queue_us: u64,
 }
 
 impl LinkConditions {
@@ -107,6 +111,8 @@ pub(super) struct Network {
     conditions: HashMap<Link, LinkConditions>,
     /// Arrival of the last datagram in order, by link: the next one may not come before it.
     last_arrival_us: HashMap<Link, u64>,
+    /// When all that was sent over a link with a bandwidth has passed.
+    passed_us: HashMap<Link, u64>,
     flights: BinaryHeap<Reverse<Flight>>,
     next_number: u64,
     inboxes: HashMap<SocketAddr, VecDeque<Envelope>>,
@@ -121,6 +127,7 @@ impl Network {
             default_conditions: LinkConditions::default(),
             conditions: HashMap::new(),
             last_arrival_us: HashMap::new(),
+            passed_us: HashMap::new(),
             flights: BinaryHeap::new(),
             next_number: 0,
             inboxes: HashMap::new(),
@@ -184,13 +191,14 @@ impl Network {
             .unwrap_or(&self.default_conditions);
         let lost = self.chance.chance(conditions.loss);
         let duplicated = self.chance.chance(conditions.duplicate);
-        if lost {
+        let queued_us = self.queue(link, &conditions, payload.len());
+        let Some(queued_us) = queued_us.filter(|_| !lost) else {
             self.stats.lost += 1;
             return;
-        }
+        };
         self.stats.duplicated += u64::from(duplicated);
         for _ in 0..1 + u8::from(duplicated) {
-            let arrival_us = self.arrival_us(link, &conditions);
+            let arrival_us = self.arrival_us(link, &conditions, queued_us);
             let envelope = Envelope {
                 from,
                 payload: payload.to_vec(),
@@ -208,9 +216,24 @@ impl Network {
         self.deliver();
     }
 
-    fn arrival_us(&mut self, link: Link, conditions: &LinkConditions) -> u64 {
+    /// How long a datagram takes to pass a link's bandwidth, behind those before it; `None` if there
+    /// is no room for it.
+    fn queue(&mut self, link: Link, conditions: &LinkConditions, bytes: usize) -> Option<u64> {
+        if conditions.bandwidth_bps == 0 {
+            return Some(0);
+        }
+        let passed_us = self.passed_us.entry(link).or_insert(0);
+        let begins_us = self.now_us.max(*passed_us);
+        if begins_us - self.now_us > conditions.max_queue_us {
+            return None;
+        }
+        *passed_us = begins_us + bytes as u64 * 8_000_000 / conditions.bandwidth_bps;
+        Some(*passed_us - self.now_us)
+    }
+
+    fn arrival_us(&mut self, link: Link, conditions: &LinkConditions, queued_us: u64) -> u64 {
         let jitter_us = self.chance.up_to(conditions.jitter_us);
-        let arrival_us = self.now_us + conditions.delay_us + jitter_us;
+        let arrival_us = self.now_us + queued_us + conditions.delay_us + jitter_us;
         let hold_us = 1 + self.chance.up_to(REORDER_HOLD_US - 1);
         if self.chance.chance(conditions.reorder) {
             self.stats.reordered += 1;

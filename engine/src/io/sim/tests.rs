@@ -39,6 +39,7 @@ fn rough() -> LinkConditions {
         reorder: 0.1,
         delay_us: 20_000,
         jitter_us: 3_000,
+        ..LinkConditions::default()
     }
 }
 

@@ -1,0 +1,254 @@
+//! The bandwidth of viewers: who is estimated, what comes of it over a narrow link, and what others
+//! pay for it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::World;
+use common::media::{Publisher, Stream};
+use common::viewing::{Viewer, assert_in_sequence, id};
+use fanmill_engine::event::Event;
+use fanmill_engine::io::sim::LinkConditions;
+use fanmill_engine::packet::twcc::{MIN_FEEDBACK_BYTES, TwccRecorder};
+use fanmill_engine::srtp::Profile;
+
+const GCM: Profile = Profile::AeadAes128Gcm;
+
+/// A publisher of two encodings, and what each sends: packets of a frame.
+struct Simulcast {
+    publisher: Publisher,
+    low: Stream,
+    high: Stream,
+    frame: u64,
+}
+
+const LOW_PACKETS: usize = 1;
+/// Of 900 bytes at 30 frames: 1.7 Mbit/s.
+const HIGH_PACKETS: usize = 8;
+
+impl Simulcast {
+    fn new(world: &mut World) -> Self {
+        let publisher = world.publish(0, GCM);
+        let [low, high] = ["l", "h"].map(|rid| {
+            let mut stream = Stream::new(world, "s", true);
+            stream.rid = Some(rid);
+            stream
+        });
+        let mut spec = low.spec(world.name());
+        spec.encodings = vec![low.encoding(), high.encoding()];
+        world
+            .engine()
+            .add_incoming_track(publisher.peer.id, spec)
+            .unwrap();
+        world.settle();
+        Self {
+            publisher,
+            low,
+            high,
+            frame: 0,
+        }
+    }
+
+    fn send_frame(&mut self) {
+        let keyframe = self.frame.is_multiple_of(60);
+        self.frame += 1;
+        for (stream, packets) in [(&mut self.low, LOW_PACKETS), (&mut self.high, HIGH_PACKETS)] {
+            stream.timestamp = stream.timestamp.wrapping_add(3_000);
+            for place in 0..packets {
+                let number = self.publisher.number();
+                let (start, marker) = (place == 0, place + 1 == packets);
+                let packet = stream.packet(start, keyframe, marker, number);
+                self.publisher.peer.send_rtp(&packet);
+            }
+        }
+        self.publisher.send_audio();
+    }
+}
+
+/// A viewer that reports as browsers do.
+struct Reporting {
+    viewer: Viewer,
+    recorder: TwccRecorder,
+    video: Vec<common::peer::Rtp>,
+    rtx: usize,
+}
+
+impl Reporting {
+    fn new(viewer: Viewer) -> Self {
+        Self {
+            viewer,
+            recorder: TwccRecorder::new(),
+            video: Vec::new(),
+            rtx: 0,
+        }
+    }
+
+    fn hear(&mut self, now_us: u64) {
+        let video = self.viewer.take_video();
+        let (audio, rtx) = (self.viewer.take_audio(), self.viewer.take_rtx());
+        for packet in video.iter().chain(&audio).chain(&rtx) {
+            let number = packet.number(id::TRANSPORT_CC).unwrap();
+            self.recorder.record(number as u16, now_us);
+        }
+        self.rtx += rtx.len();
+        self.video.extend(video);
+    }
+
+    fn report(&mut self) {
+        let mut buffer = [0; MIN_FEEDBACK_BYTES * 2];
+        if let Some(len) = self.recorder.build(&mut buffer, 1, self.viewer.video.ssrc) {
+            let sealed = self.viewer.peer.seal_plain_rtcp(&buffer[..len]);
+            self.viewer.peer.send(&sealed);
+        }
+    }
+
+    fn estimate_bps(&self) -> u64 {
+        self.viewer.video.counters.estimate_bps.get()
+    }
+}
+
+/// Lets a publisher send for some time, and viewers report every 50 ms.
+fn run(world: &mut World, simulcast: &mut Simulcast, viewers: &mut [&mut Reporting], ms: u64) {
+    for at in 0..ms {
+        if at % 33 == 0 {
+            simulcast.send_frame();
+        }
+        world.run_ms(1);
+        let now_us = world.now_us();
+        for viewer in viewers.iter_mut() {
+            viewer.hear(now_us);
+            if at % 50 == 0 {
+                viewer.report();
+            }
+        }
+    }
+}
+
+fn limit(world: &World, viewer: &Reporting, bandwidth_bps: u64) {
+    let server = world.sim.address(viewer.viewer.peer.shard);
+    let conditions = LinkConditions {
+        delay_us: 20_000,
+        bandwidth_bps,
+        max_queue_us: 300_000,
+        ..LinkConditions::default()
+    };
+    let address = viewer.viewer.peer.socket.address();
+    world.network.set_conditions(server, address, conditions);
+}
+
+fn falls_told(world: &mut World, viewer: &Reporting) -> usize {
+    let id = viewer.viewer.peer.id;
+    let told = world.events().into_iter();
+    told.filter(|event| matches!(event, Event::EstimateFell(fell) if *fell == id))
+        .count()
+}
+
+#[test]
+fn the_estimate_follows_the_link_of_each_viewer_and_a_fall_is_told() {
+    let mut world = World::new(2, 1);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    let [mut narrow, mut wide] = [1, 0].map(|shard| {
+        let viewer = world.viewer(shard, GCM);
+        world.attach_video(&viewer, simulcast.high.rendition);
+        Reporting::new(viewer)
+    });
+    limit(&world, &narrow, 3_000_000);
+    limit(&world, &wide, 20_000_000);
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut narrow, &mut wide],
+        3_000,
+    );
+    let estimate = narrow.estimate_bps();
+    assert!((2_400_000..3_100_000).contains(&estimate), "{estimate}");
+    assert!(wide.estimate_bps() > 10_000_000, "{}", wide.estimate_bps());
+    assert_eq!(falls_told(&mut world, &narrow), 0);
+
+    limit(&world, &narrow, 600_000);
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut narrow, &mut wide],
+        600,
+    );
+    let estimate = narrow.estimate_bps();
+    assert!((300_000..800_000).contains(&estimate), "{estimate}");
+    assert!(falls_told(&mut world, &narrow) >= 1);
+    assert!(wide.estimate_bps() > 10_000_000, "{}", wide.estimate_bps());
+
+    // The lower encoding fits; single packets are no trains, so now and then one is made.
+    let lower = simulcast.low.rendition;
+    world.attach_video(&narrow.viewer, lower);
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut narrow, &mut wide],
+        4_000,
+    );
+    narrow.rtx = 0;
+    limit(&world, &narrow, 3_000_000);
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut narrow, &mut wide],
+        9_000,
+    );
+    let estimate = narrow.estimate_bps();
+    assert!((2_000_000..3_200_000).contains(&estimate), "{estimate}");
+    assert!(
+        (5..=60).contains(&narrow.rtx),
+        "{} packets to probe",
+        narrow.rtx
+    );
+    assert_in_sequence(&wide.video);
+}
+
+#[test]
+fn a_viewer_of_a_plain_stream_is_not_estimated_nor_one_who_has_turned_to_it() {
+    let mut world = World::new(1, 2);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    let plain = simulcast.publisher.video.rendition;
+    let [mut plain_viewer, mut turning] = [plain, simulcast.high.rendition].map(|rendition| {
+        let viewer = world.viewer(0, GCM);
+        world.attach_video(&viewer, rendition);
+        Reporting::new(viewer)
+    });
+    for viewer in [&plain_viewer, &turning] {
+        limit(&world, viewer, 10_000_000);
+    }
+    simulcast.publisher.send_frame(true, 8);
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut plain_viewer, &mut turning],
+        1_500,
+    );
+    assert_eq!(plain_viewer.estimate_bps(), 0);
+    assert!(turning.estimate_bps() > 1_000_000);
+    world.attach_video(&turning.viewer, plain);
+    assert_eq!(turning.estimate_bps(), 0);
+}
+
+#[test]
+fn a_viewer_that_tells_only_remb_is_believed() {
+    use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+    let mut world = World::new(1, 3);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    let mut viewer = world.viewer(0, GCM);
+    world.attach_video(&viewer, simulcast.high.rendition);
+    viewer.peer.send_rtcp(ReceiverEstimatedMaximumBitrate {
+        sender_ssrc: 1,
+        bitrate: 700_000.0,
+        ssrcs: vec![viewer.video.ssrc],
+    });
+    world.run_ms(5);
+    let estimate = viewer.video.counters.estimate_bps.get();
+    assert!((690_000..=700_000).contains(&estimate), "{estimate}");
+}
