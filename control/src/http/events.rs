@@ -121,7 +121,7 @@ fn read(
 ) -> Result<Response, Refusal> {
     // A server other than ours counts its connections itself.
     let place = request.extensions().get::<Place>();
-    let stay = place.map(|place| place.stay().ok_or(Refusal::EventStreams));
+    let stay = place.map(|place| place.stay().ok_or(Refusal::LongConnections));
     let stay = stay.transpose()?;
     let reader = state.broadcast.read_events(session, id)?;
     // The m-section that layers are of, by its place in the session description.
@@ -149,6 +149,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Active => "active",
         EventKind::Inactive => "inactive",
         EventKind::Layers => "layers",
+        EventKind::Paused => "paused",
         EventKind::ViewerCount => "viewercount",
     }
 }
@@ -157,6 +158,7 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
     let (kind, data) = match event {
         StreamEvent::Active => (EventKind::Active, json!({})),
         StreamEvent::Inactive => (EventKind::Inactive, json!({})),
+        StreamEvent::Paused(paused) => (EventKind::Paused, json!({ "paused": paused })),
         StreamEvent::ViewerCount(count) => {
             (EventKind::ViewerCount, json!({ "viewercount": count }))
         }

@@ -1,7 +1,7 @@
 //! A session that receives: datagrams from its sockets through its sources into an ingest.
 //!
 //! One task, which the registry starts and stops. What comes goes on to an [`Inflow`], which begins the
-//! stream and stays while senders pause.
+//! stream, and keeps it while senders pause.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};

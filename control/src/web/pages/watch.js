@@ -56,9 +56,13 @@ function prepare(pc) {
 // Whether somebody publishes, as far as the server told; null if it did not.
 const live = () => (connection.state === 'connected' ? (events?.live ?? null) : null);
 
+// The publisher is there and shows one picture, as it was told to.
+const paused = () => live() === true && begun && events.paused;
+
 const flowing = () =>
   connection.state === 'connected' &&
   live() !== false &&
+  !paused() &&
   (begun || soundAlone()) &&
   performance.now() - packetAt_ms < SILENCE_MS;
 
@@ -88,11 +92,13 @@ function told() {
 
 function pageState() {
   if (connection.state !== 'connected') return connection.state;
+  if (paused()) return 'paused';
   return flowing() ? 'playing' : 'waiting';
 }
 
 function pageText() {
   if (connection.state !== 'connected') return connection.text;
+  if (paused()) return 'Paused by whoever shows this.';
   if (flowing()) {
     if (!soundAlone()) return '';
     return video.muted
