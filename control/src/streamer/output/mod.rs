@@ -167,7 +167,10 @@ impl Output {
             tokio::select! {
                 () = signal.rung() => {}
                 live = follower.changed() => self.attach(live, &signal).await,
-                _ = tick.tick() => self.tell(),
+                _ = tick.tick() => {
+                    self.reselect(&signal).await;
+                    self.tell();
+                }
                 () = stop.cancelled() => return,
             }
         }
@@ -194,6 +197,20 @@ impl Output {
             track.attach(tapped.next().flatten());
         }
         self.tell();
+    }
+
+    /// Taps better encodings of a simulcast, if there are such now.
+    async fn reselect(&mut self, signal: &TapSignal) {
+        for track in &mut self.tracks {
+            if let Some(better) = track.better() {
+                let signal = signal.signal();
+                let next = tokio::task::spawn_blocking(move || {
+                    let tap = better.best_encoding().create_tap(TapSpec::new(signal));
+                    tap.ok()
+                });
+                track.change_to(next.await.ok().flatten());
+            }
+        }
     }
 
     /// Sends what there is, up to a burst; whether there may be more.

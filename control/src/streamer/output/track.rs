@@ -63,6 +63,8 @@ pub(super) struct Tapped {
     tap: Tap,
     track: Arc<IncomingTrack>,
     lost: u64,
+    /// Of a better encoding, until it has a keyframe.
+    next: Option<Tap>,
 }
 
 impl Tapped {
@@ -71,6 +73,7 @@ impl Tapped {
             tap,
             track,
             lost: 0,
+            next: None,
         }
     }
 }
@@ -161,6 +164,45 @@ impl Track {
         })
     }
 
+    /// The track, if a better encoding of it comes in than the one that is sent.
+    pub(super) fn better(&self) -> Option<Arc<IncomingTrack>> {
+        let source = self.source.as_ref()?;
+        let best = source.track.best_encoding();
+        let has = |tap: &Tap| tap.rendition() == best.rendition();
+        let is_had = has(&source.tap) || source.next.as_ref().is_some_and(has);
+        (best.is_active() && !is_had).then(|| Arc::clone(&source.track))
+    }
+
+    /// Goes on with this encoding of the same track, from its next keyframe on.
+    pub(super) fn change_to(&mut self, next: Option<Tap>) {
+        if let Some(source) = &mut self.source {
+            source.next = next;
+        }
+    }
+
+    /// Changes over if the better encoding has a keyframe.
+    fn change_over(&mut self, source: &mut Tapped, now: Instant) {
+        let Some(mut next) = source.next.take() else {
+            return;
+        };
+        next.want_keyframe();
+        while let Some(item) = next.pop() {
+            let TapItem::Packet(packet) = item else {
+                continue;
+            };
+            if packet.is_keyframe_start() {
+                self.numbers.restart();
+                self.clock = None;
+                self.describe(&packet, &source.track);
+                self.send(&packet, now);
+                source.tap = next;
+                source.lost = 0;
+                return;
+            }
+        }
+        source.next = Some(next);
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.source.is_some()
     }
@@ -208,6 +250,7 @@ impl Track {
         if self.told.wants_keyframe.swap(false, Ordering::Relaxed) {
             source.tap.want_keyframe();
         }
+        self.change_over(&mut source, now);
         let lost = source.tap.lost();
         self.dropped += lost - source.lost;
         source.lost = lost;
@@ -374,5 +417,32 @@ async fn hear(socket: Arc<UdpSocket>, mut guard: Option<Guard>, told: Arc<Told>)
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_timestamps_go_on_when_the_source_is_another() {
+        let mut numbers = Numbers::new();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let first = numbers.of(70_000, 1_000, 90_000, at(0));
+        let late = numbers.of(70_002, 7_000, 90_000, at(66));
+        let (Some((number, timestamp)), Some(late)) = (first, late) else {
+            panic!("packets were left out");
+        };
+        assert_eq!(late, (number + 2, timestamp.wrapping_add(6_000)));
+        assert_eq!(numbers.of(69_999, 500, 90_000, at(67)), None, "from before");
+        numbers.restart();
+        let next = numbers.of(12, 3_000_000_000, 90_000, at(1_066));
+        assert_eq!(next, Some((number + 3, timestamp.wrapping_add(96_000))));
+        let following = numbers.of(13, 3_000_003_000, 90_000, at(1_100));
+        assert_eq!(
+            following,
+            Some((number + 4, timestamp.wrapping_add(99_000)))
+        );
     }
 }
