@@ -15,9 +15,10 @@ use common::server::{Options, Server};
 use common::{soon, until};
 use fanmill_control::ingest::Ingests;
 use fanmill_control::media::audio::AudioOptions;
+use fanmill_control::media::configuration;
 use fanmill_control::rtmp::amf0::{self, Value};
 use fanmill_control::rtmp::chunk::{Message, kind};
-use fanmill_control::rtmp::flv::{self, VideoCodec};
+use fanmill_control::rtmp::flv::{self, VideoCodec, VideoTag};
 use fanmill_control::rtmp::{Link, Rtmp, RtmpLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -121,12 +122,13 @@ impl Client {
 
     /// Sends a picture and a packet of sound.
     async fn send(&mut self) {
+        self.send_picture(VideoCodec::Vp8, &KEYFRAME).await;
+    }
+
+    async fn send_picture(&mut self, codec: VideoCodec, picture: &[u8]) {
         self.sent += 1;
         for (kind, payload) in [
-            (
-                kind::VIDEO,
-                flv::write_video(VideoCodec::Vp8, true, &KEYFRAME),
-            ),
+            (kind::VIDEO, flv::write_video(codec, true, picture)),
             (kind::AUDIO, flv::write_opus(&SOUND)),
         ] {
             self.link.media(&Message {
@@ -283,5 +285,92 @@ async fn who_does_nothing_or_sends_no_rtmp_is_ended_and_counted() {
     assert_eq!(ended["protocol_error"], 2, "{ended:?}");
     let mut again = Client::connect(address).await;
     assert_eq!(again.publish("stage").await.0, "NetStream.Publish.Start");
+    server.stop().await;
+}
+
+/// A keyframe of H.264 of this many bytes, with lengths before its NAL units.
+fn h264(bytes: u32) -> Vec<u8> {
+    let mut picture = bytes.to_be_bytes().to_vec();
+    picture.push(0x65);
+    picture.resize(4 + bytes as usize, 0x11);
+    picture
+}
+
+impl Client {
+    /// Publishes H.264: its parameter sets.
+    async fn send_parameter_sets(&mut self) {
+        let sets: [&[u8]; 2] = [&[0x67, 0x42, 0xc0, 0x1f, 9], &[0x68, 7]];
+        let record = configuration::write_h264(sets.into_iter()).unwrap();
+        self.link.media(&Message {
+            kind: kind::VIDEO,
+            stream_id: 1,
+            timestamp: 0,
+            payload: flv::write_video_configuration(VideoCodec::H264, &record),
+        });
+        self.flush().await;
+    }
+
+    async fn play(&mut self, name: &str) {
+        let name = Value::text(name);
+        let values = [Value::text("play"), Value::Number(4.0), Value::Null, name];
+        self.link.command(1, &values);
+        self.flush().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_ended_and_the_others_go_on() {
+    let server = Server::start(Options::default()).await;
+    let limits = RtmpLimits {
+        write_timeout: Duration::from_millis(300),
+        ..RtmpLimits::default()
+    };
+    let (rtmp, address) = rtmp(&server, limits).await;
+    let mut publisher = Client::connect(address).await;
+    publisher.publish("stage").await;
+    publisher.send_parameter_sets().await;
+    let picture = h264(100_000);
+    publisher.send_picture(VideoCodec::H264, &picture).await;
+    until(|| !server.broadcast.streams().is_empty() && server.broadcast.streams()[0].live).await;
+
+    let mut lazy = Client::connect(address).await;
+    lazy.play("stage").await;
+    let mut eager = Client::connect(address).await;
+    eager.play("stage").await;
+    let mut none = Client::connect(address).await;
+    none.play("nothing").await;
+    let status = none
+        .answer(|values| values[0].as_str() == Some("onStatus"))
+        .await;
+    let code = status[3].get("code").unwrap().as_str();
+    assert_eq!(code, Some("NetStream.Play.StreamNotFound"));
+
+    // What the sockets hold is soon full.
+    let (mut configurations, mut pictures) = (0, 0);
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    let stalled = || rtmp.info().ended.get("stalled") == Some(&1);
+    let watching = async {
+        while !stalled() || pictures < 50 {
+            tokio::select! {
+                messages = eager.turn() => {
+                    for message in messages.expect("it goes on") {
+                        let is_video = message.kind == kind::VIDEO;
+                        match is_video.then(|| flv::video(message.payload).unwrap()) {
+                            Some(VideoTag::Configuration(..)) => configurations += 1,
+                            Some(VideoTag::Frame { data, is_keyframe: true, .. }) => {
+                                // The parameter sets, and the picture as it was published.
+                                assert!(data.ends_with(&picture));
+                                pictures += 1;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                _ = pause.tick() => publisher.send_picture(VideoCodec::H264, &picture).await,
+            }
+        }
+    };
+    soon(watching).await;
+    assert_eq!(configurations, 1);
     server.stop().await;
 }

@@ -60,7 +60,8 @@ impl Ingests {
             .map(|(track, payload_type)| track.produced(payload_type))
             .collect();
         let server = shared.broadcast.server();
-        let report = Arc::new(Report::new(&spec, tracks.len(), now_us()));
+        let events = shared.broadcast.events().clone();
+        let report = Arc::new(Report::new(&spec, tracks.len(), now_us(), events));
         let (stream, producer) = server.create_incoming_stream(spec.source, produced?, None)?;
         let line = Line::new(producer, &tracks, shared.audio, Arc::clone(&report))?;
         shared.broadcast.publish_stream(&spec.stream, &stream)?;

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::{IngestSpec, TrackFormat};
+use crate::events::Events;
 
 /// Warnings kept: there are a few kinds.
 const MAX_WARNINGS: usize = 16;
@@ -104,10 +106,11 @@ pub(super) struct Report {
     warnings: Mutex<Vec<String>>,
     stream: String,
     source: &'static str,
+    events: Events,
 }
 
 impl Report {
-    pub(super) fn new(spec: &IngestSpec, tracks: usize, now_us: i64) -> Self {
+    pub(super) fn new(spec: &IngestSpec, tracks: usize, now_us: i64, events: Events) -> Self {
         let track = |_| TrackReport {
             rate_from_us: AtomicI64::new(now_us),
             ..TrackReport::default()
@@ -120,16 +123,20 @@ impl Report {
             warnings: Mutex::default(),
             stream: spec.stream.clone(),
             source: spec.source,
+            events,
         }
     }
 
-    /// Says what is wrong and how to cure it, in log and lists: once.
+    /// Says what is wrong and how to cure it, in log, events and lists: once.
     pub(super) fn warn(&self, warning: &str) {
         let mut warnings = self.warnings();
         if warnings.len() < MAX_WARNINGS && warnings.iter().all(|known| known != warning) {
             warnings.push(warning.to_owned());
             drop(warnings);
             tracing::warn!(stream = self.stream, source = self.source, "{warning}");
+            let details = json!({ "source": self.source, "warning": warning });
+            self.events
+                .emit("ingest.warning", Some(&self.stream), details);
         }
     }
 

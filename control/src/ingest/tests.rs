@@ -13,6 +13,7 @@ use super::line::{B_FRAMES, DAMAGED, HURRY, Line};
 use super::output::{Output, Sent};
 use super::report::Report;
 use super::{IngestSpec, TrackFormat, Unit};
+use crate::events::Events;
 use crate::media::audio::AudioOptions;
 use crate::media::packetize::Format;
 use crate::sdp::{CodecProfile, ProfileLevelId};
@@ -81,7 +82,7 @@ fn source(formats: &[TrackFormat]) -> Source {
         source: "rtmp",
         remote: "here".to_owned(),
     };
-    let report = Arc::new(Report::new(&spec, formats.len(), 0));
+    let report = Arc::new(Report::new(&spec, formats.len(), 0, Events::new()));
     let receiver = Receiver::default();
     let audio = AudioOptions::default();
     let line = Line::new(receiver.clone(), formats, audio, Arc::clone(&report));

@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::chunk::{Message, kind};
+use super::flv;
+use super::play::{Reader, ReaderClock, ReaderEnded, Tag};
 use super::publish::{PublishError, Publisher};
 use super::server::{Reservation, Shared};
 use super::session::{Event, ServerSession, SessionError, Wish};
@@ -16,8 +19,11 @@ use crate::broadcast::BroadcastError;
 use crate::ingest::{IngestError, IngestSpec};
 use crate::model::CloseReason;
 
-/// A peer that takes nothing for so long has gone, or is too slow.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// For connections that have no such limit.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+/// Tags written to a player in one go.
+const TAGS_AT_ONCE: usize = 256;
 
 /// Read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -42,6 +48,8 @@ pub(super) enum Ended {
     Refused(String),
     #[error("the stream was ended: {0}")]
     Stopped(CloseReason),
+    #[error("the publisher left")]
+    Over,
     #[error("the connection was ended by the server")]
     Cancelled,
 }
@@ -61,6 +69,7 @@ impl Ended {
             Self::Protocol(_) => "protocol_error",
             Self::Refused(_) => "refused",
             Self::Stopped(_) => "stopped",
+            Self::Over => "publisher_left",
             Self::Cancelled => "cancelled",
         }
     }
@@ -73,6 +82,16 @@ pub(super) struct Connection<S> {
     shared: Arc<Shared>,
     status: Arc<Status>,
     publishing: Option<Publishing>,
+    playing: Option<Playing>,
+}
+
+/// What a client plays.
+struct Playing {
+    reader: Reader,
+    wish: Wish,
+    clock: ReaderClock,
+    /// Whether the client said that it hears Opus.
+    hears: bool,
 }
 
 /// What a client publishes.
@@ -91,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             shared,
             status,
             publishing: None,
+            playing: None,
         }
     }
 
@@ -101,9 +121,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             ended = self.serve() => ended,
             () = stop.cancelled() => Ended::Cancelled,
         };
-        // What was said last, such as why it ends.
-        let _ = timeout(WRITE_LIMIT, self.flush()).await;
-        let _ = timeout(WRITE_LIMIT, self.socket.shutdown()).await;
+        // What was said last, such as why it ends, for those who listen.
+        if !matches!(ended, Ended::Stalled) {
+            let limit = self.shared.limits.write_timeout;
+            let _ = timeout(limit, self.flush()).await;
+            let _ = timeout(limit, self.socket.shutdown()).await;
+        }
         ended
     }
 
@@ -111,15 +134,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match self.attend().await {
             Ok(()) => Ended::Left,
             Err(ended) => {
-                if let (Ended::Refused(_) | Ended::Stopped(_), Some(publishing)) =
-                    (&ended, &self.publishing)
-                {
-                    let code = "NetStream.Publish.Denied";
-                    let why = ended.to_string();
-                    self.session.refuse(publishing.wish.stream_id, code, &why);
-                }
+                self.say_why(&ended);
                 ended
             }
+        }
+    }
+
+    /// Tells the client why it is ended, where it has asked for something.
+    fn say_why(&mut self, ended: &Ended) {
+        let why = ended.to_string();
+        if let (Ended::Refused(_) | Ended::Stopped(_), Some(publishing)) = (ended, &self.publishing)
+        {
+            let code = "NetStream.Publish.Denied";
+            self.session.refuse(publishing.wish.stream_id, code, &why);
+        }
+        let Some(playing) = &self.playing else {
+            return;
+        };
+        let id = playing.wish.stream_id;
+        match ended {
+            Ended::Refused(_) => self.session.refuse(id, "NetStream.Play.Failed", &why),
+            Ended::Over => {
+                self.session
+                    .status(id, "status", "NetStream.Play.UnpublishNotify", &why);
+                self.session
+                    .status(id, "status", "NetStream.Play.Stop", &why);
+            }
+            _ => {}
         }
     }
 
@@ -132,9 +173,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.handle(event).await?;
             }
             self.flush().await?;
-            let now_limit = match self.publishing {
-                Some(_) => limits.silence_timeout,
-                None => limits.connect_timeout,
+            let now_limit = match (&self.publishing, &self.playing) {
+                // Players say nothing; those that have gone take nothing.
+                (_, Some(_)) => NEVER,
+                (Some(_), None) => limits.silence_timeout,
+                (None, None) => limits.connect_timeout,
             };
             // What does not publish is not saved by sending something.
             if limit != now_limit || self.publishing.is_some() {
@@ -143,6 +186,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let mut read = None;
             while read.is_none() {
                 read = self.read(&mut buffer, since + limit).await?;
+                if self.playing.is_some() {
+                    self.send_all()?;
+                    self.flush().await?;
+                }
                 if read.is_none() && Instant::now() >= since + limit {
                     return Err(Ended::TimedOut(limit));
                 }
@@ -170,6 +217,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 read => read,
             }
         };
+        if let Some(playing) = &mut self.playing {
+            tokio::select! {
+                read = read => return Ok(Some(read?)),
+                tag = playing.reader.next() => {
+                    let tag = tag.map_err(|ended| match ended {
+                        ReaderEnded::Slow => Ended::Stalled,
+                        ReaderEnded::Over => Ended::Over,
+                    })?;
+                    self.send(&tag)?;
+                    return Ok(None);
+                }
+            }
+        }
         let read = match &self.publishing {
             None => timeout_at(deadline, read).await,
             Some(publishing) => match publishing.publisher.ingest() {
@@ -189,24 +249,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Ok(());
         }
         self.status.sent.fetch_add(output.len() as u64, Relaxed);
-        let written = timeout(WRITE_LIMIT, self.socket.write_all(&output)).await;
-        written.map_err(|_| Ended::Stalled)??;
-        Ok(timeout(WRITE_LIMIT, self.socket.flush())
-            .await
-            .map_err(|_| Ended::Stalled)??)
+        let write = async {
+            self.socket.write_all(&output).await?;
+            self.socket.flush().await
+        };
+        let written = timeout(self.shared.limits.write_timeout, write).await;
+        Ok(written.map_err(|_| Ended::Stalled)??)
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
         match event {
             Event::Publish(wish) => self.publish(wish),
-            Event::Play(wish) => {
-                let why = "this server does not play streams over RTMP; watch by WHEP";
-                self.session
-                    .refuse(wish.stream_id, "NetStream.Play.Failed", why);
-                Err(Ended::Refused(why.to_owned()))
-            }
+            Event::Play(wish) => self.play(wish),
             Event::End => {
                 self.end_publishing();
+                if let Some(Playing { wish, .. }) = self.playing.take() {
+                    let client = self.session.client();
+                    self.status
+                        .set(State::Connecting, &wish.app, &wish.name, client);
+                }
                 Ok(())
             }
             Event::Media(message) => {
@@ -262,6 +323,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             wish,
             reservation: Some(reservation),
         });
+        Ok(())
+    }
+
+    fn play(&mut self, wish: Wish) -> Result<(), Ended> {
+        let client = self.session.client();
+        self.status
+            .set(State::Connecting, &wish.app, &wish.name, client);
+        let broadcast = self.shared.ingests.broadcast();
+        match self.shared.hubs.read(broadcast, &wish.name) {
+            Ok(reader) => {
+                self.status
+                    .set(State::Playing, &wish.app, &wish.name, client);
+                let hears = self.session.understands("Opus");
+                self.session.played(&wish);
+                self.session.describe(wish.stream_id, hears);
+                self.playing = Some(Playing {
+                    reader,
+                    wish,
+                    clock: ReaderClock::default(),
+                    hears,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.session
+                    .refuse(wish.stream_id, "NetStream.Play.StreamNotFound", &why);
+                Err(Ended::Refused(why))
+            }
+        }
+    }
+
+    /// Sends what is there for a client that plays.
+    fn send_all(&mut self) -> Result<(), Ended> {
+        for _ in 0..TAGS_AT_ONCE {
+            let tag = self.playing.as_mut().and_then(|one| one.reader.ready());
+            let Some(tag) = tag else {
+                break;
+            };
+            self.send(&tag)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, tag: &Tag) -> Result<(), Ended> {
+        let Some(playing) = &mut self.playing else {
+            return Ok(());
+        };
+        let kind = match tag.video {
+            None if !playing.hears => return Ok(()),
+            None => kind::AUDIO,
+            Some(codec) => {
+                if let Some(four) = flv::four_letters_of(codec)
+                    && !self.session.understands(four)
+                {
+                    return Err(Ended::Refused(format!(
+                        "the stream's video is {four}, which the player does not say it understands \
+                         (ffmpeg 8: -rtmp_enhanced_codecs {four},Opus); play an H.264 stream, or \
+                         watch in a browser"
+                    )));
+                }
+                kind::VIDEO
+            }
+        };
+        let message = Message {
+            kind,
+            stream_id: playing.wish.stream_id,
+            timestamp: playing.clock.timestamp(tag),
+            payload: tag.payload.clone(),
+        };
+        self.session.link().media(&message);
         Ok(())
     }
 

@@ -264,6 +264,12 @@ pub fn write_video(codec: VideoCodec, is_keyframe: bool, data: &[u8]) -> Bytes {
     tag.freeze()
 }
 
+/// The name that Enhanced RTMP has for a codec beyond Adobe's.
+#[must_use]
+pub fn four_letters_of(codec: VideoCodec) -> Option<&'static str> {
+    four_letters(codec).and_then(|four| std::str::from_utf8(four).ok())
+}
+
 fn four_letters(codec: VideoCodec) -> Option<&'static [u8; 4]> {
     match codec {
         VideoCodec::H264 => None,

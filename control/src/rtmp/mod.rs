@@ -12,7 +12,9 @@ mod connection;
 pub mod flv;
 mod handshake;
 mod link;
+mod play;
 mod publish;
+mod push;
 mod server;
 pub mod session;
 mod status;
@@ -20,6 +22,7 @@ mod tls;
 
 pub use handshake::{Handshake, NoRtmp};
 pub use link::{Link, LinkError};
+pub use push::{PushError, PushInfo, PushState, Pushes, TargetError};
 pub use server::{Rtmp, RtmpLimits};
 pub use status::{RtmpConnection, RtmpInfo};
 pub use tls::{TlsError, TlsFiles};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Ended};
+use super::play::Hubs;
+use super::push::Pushes;
 use super::status::{RtmpInfo, Status};
 use super::{TlsError, TlsFiles};
 use crate::broadcast::BroadcastError;
@@ -32,6 +34,8 @@ pub struct RtmpLimits {
     pub connect_timeout: Duration,
     /// A publisher from whom nothing comes for so long has gone.
     pub silence_timeout: Duration,
+    /// A peer that takes nothing for so long has gone, or is too slow.
+    pub write_timeout: Duration,
 }
 
 impl Default for RtmpLimits {
@@ -41,6 +45,7 @@ impl Default for RtmpLimits {
             max_connecting: 256,
             connect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -56,6 +61,8 @@ pub(super) struct Shared {
     addresses: Mutex<Vec<String>>,
     /// Names whose streams are about to begin.
     reserved: Mutex<HashSet<String>>,
+    pub(super) hubs: Hubs,
+    pushes: OnceLock<Pushes>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -77,6 +84,8 @@ impl Rtmp {
             ended: Mutex::default(),
             addresses: Mutex::default(),
             reserved: Mutex::default(),
+            hubs: Hubs::default(),
+            pushes: OnceLock::new(),
             stop,
             tasks: TaskTracker::new(),
         }))
@@ -130,6 +139,15 @@ impl Rtmp {
             accepted: self.0.accepted.load(Relaxed),
             ended: lock(&self.0.ended).clone(),
         }
+    }
+
+    /// Pushes of its streams to other servers.
+    #[must_use]
+    pub fn pushes(&self) -> Pushes {
+        let shared = &self.0;
+        let broadcast = shared.ingests.broadcast().clone();
+        let pushes = || Pushes::new(broadcast, shared.hubs.clone(), shared.stop.child_token());
+        shared.pushes.get_or_init(pushes).clone()
     }
 
     /// Ends a connection. Whether it was there.

@@ -14,7 +14,7 @@ const MAX_STREAMS: u32 = 8;
 const MAX_COMMAND_BYTES: usize = 64 << 10;
 
 /// Codecs beyond Adobe's that are understood (Enhanced RTMP, `fourCcList`).
-const FOUR_LETTERS: [&str; 7] = ["avc1", "hvc1", "av01", "vp09", "vp08", "Opus", "mp4a"];
+pub(super) const FOUR_LETTERS: [&str; 7] = ["avc1", "hvc1", "av01", "vp09", "vp08", "Opus", "mp4a"];
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -245,6 +245,17 @@ impl ServerSession {
             Value::Boolean(true),
         ];
         self.link.data(wish.stream_id, &access);
+    }
+
+    /// Says of what kinds the messages of a played stream are.
+    pub fn describe(&mut self, stream_id: u32, hears: bool) {
+        let mut about = vec![("server".to_owned(), Value::text("fanmill"))];
+        if hears {
+            about.push(("audiosamplerate".to_owned(), Value::Number(48_000.0)));
+            about.push(("stereo".to_owned(), Value::Boolean(true)));
+        }
+        let values = [Value::text("onMetaData"), Value::Object(about)];
+        self.link.data(stream_id, &values);
     }
 
     /// Says why a wish is not granted, or ends, by one of the codes of `NetStream`.

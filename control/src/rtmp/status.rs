@@ -18,7 +18,7 @@ pub struct RtmpConnection {
     pub id: u64,
     /// The client's address.
     pub remote: SocketAddr,
-    /// `connecting` or `publishing`.
+    /// `connecting`, `publishing` or `playing`.
     pub state: &'static str,
     /// Whether it is encrypted.
     pub tls: bool,
@@ -56,6 +56,7 @@ pub struct RtmpInfo {
 pub(super) enum State {
     Connecting,
     Publishing,
+    Playing,
 }
 
 impl State {
@@ -63,6 +64,7 @@ impl State {
         match self {
             Self::Connecting => "connecting",
             Self::Publishing => "publishing",
+            Self::Playing => "playing",
         }
     }
 }
