@@ -210,6 +210,9 @@ impl Running {
                     Some(Item::Report(ntp, timestamp)) => {
                         self.recording.reported(*track, ntp, timestamp);
                     }
+                    Some(Item::Captured(ntp, timestamp)) => {
+                        self.recording.captured(*track, ntp, timestamp);
+                    }
                     Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
                     None => break,
                 }
