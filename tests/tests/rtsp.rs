@@ -47,13 +47,13 @@ fn publisher(url: &str, transport: &str, sound: &str) -> Process {
     Process::spawn("ffmpeg", &mut ffmpeg(&output)).unwrap()
 }
 
-/// Two seconds of a stream, decoded by ffmpeg without a complaint: at least so many pictures, and
+/// So many packets of a stream, decoded by ffmpeg without a complaint: pictures of this codec, and
 /// sound.
-async fn decodes(url: &str, transport: &str, (codec, pictures): (&str, u64)) {
+async fn decodes(url: &str, transport: &str, (codec, packets): (&str, u32)) {
     let mut command = Command::new("ffprobe");
     command
         .args(["-v", "error", "-rtsp_transport", transport])
-        .args(["-read_intervals", "%+2", "-count_frames"])
+        .args(["-read_intervals", &format!("%+#{packets}"), "-count_frames"])
         .args(["-show_entries", "stream=codec_name,nb_read_frames"])
         .args(["-of", "json", url])
         .stdin(Stdio::null())
@@ -69,8 +69,8 @@ async fn decodes(url: &str, transport: &str, (codec, pictures): (&str, u64)) {
         let count = stream.and_then(|stream| stream["nb_read_frames"].as_str());
         count.map_or(0, |count| count.parse::<u64>().unwrap())
     };
-    assert!(frames(codec) >= pictures, "{transport} {url}: {seen}");
-    assert!(frames("opus") >= 50, "{transport} {url}: {seen}");
+    assert!(frames(codec) >= 15, "{transport} {url}: {seen}");
+    assert!(frames("opus") >= 40, "{transport} {url}: {seen}");
 }
 
 /// Thirty pictures and packets of sound, decoded by GStreamer.
@@ -118,8 +118,8 @@ async fn a_stream_is_read_by_ffmpeg_and_gstreamer_over_udp_and_tcp() {
     server.admin("player.play", play).await.unwrap();
     // All at once: they share one tap, and nobody is in the other's way.
     tokio::join!(
-        decodes(&url, "udp", ("h264", 25)),
-        decodes(&url, "tcp", ("h264", 25)),
+        decodes(&url, "udp", ("h264", 150)),
+        decodes(&url, "tcp", ("h264", 150)),
         plays_in_gstreamer(&url, "udp"),
         plays_in_gstreamer(&url, "tcp"),
     );
@@ -155,8 +155,9 @@ async fn what_ffmpeg_publishes_is_seen_and_heard_and_pulled_by_another_server() 
     let _udp = publisher(&server.rtsp("udp"), "udp", OPUS);
     // A stream of the browser's own, for RTSP readers.
     let camera = publish(&browser, &server, "camera", "VP8").await.unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
     // It is pulled before it is there, by one who knows the password and one who does not.
     for (stream, password) in [("door", "se%3Acret"), ("shut", "secret")] {
         let url = format!("rtsp://viewer:{password}@127.0.0.1:{port}/stream1");
@@ -187,7 +188,7 @@ async fn what_ffmpeg_publishes_is_seen_and_heard_and_pulled_by_another_server() 
     let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(reason.contains("already has a publisher"), "{reason}");
     plays(&far, 1).await.unwrap();
-    decodes(&server.rtsp("camera"), "udp", ("vp8", 10)).await;
+    decodes(&server.rtsp("camera"), "udp", ("vp8", 300)).await;
     camera.close().await.unwrap();
 
     // A camera, with the sound of a telephone.

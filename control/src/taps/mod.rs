@@ -1,7 +1,7 @@
 //! A publisher's tracks as consumers in this process hear them: what their taps give, for the recorder
 //! and for outputs.
 //!
-//! Both look at their [`Source`]s on threads of their own, and must look often: what a tap has no room
+//! They look at their [`Source`]s on threads of their own, and must look often: what a tap has no room
 //! for is lost to it.
 
 mod clock;
@@ -9,7 +9,7 @@ mod source;
 
 use fanmill_engine::packet::codec::MediaKind;
 
-pub use source::{tap_sources, tap_sources_from_cache};
+pub use source::{tap_sources, tap_sources_from_cache, tap_sources_ringing};
 
 pub(crate) use clock::EngineClock;
 

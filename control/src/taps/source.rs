@@ -39,7 +39,8 @@ pub fn tap_sources(
     incoming: &IncomingStream,
     rid: Option<&str>,
 ) -> std::io::Result<Vec<Box<dyn Source>>> {
-    sources(incoming, rid, false)
+    // The threads look at their taps at their own pace: nobody waits for it.
+    Ok(sources(incoming, rid, false, &Signal::new()?))
 }
 
 /// The sources of all tracks of a publisher; pictures from the latest keyframe on, as far as the shard
@@ -48,16 +49,20 @@ pub fn tap_sources(
 /// # Errors
 /// The process has no descriptor left.
 pub fn tap_sources_from_cache(incoming: &IncomingStream) -> std::io::Result<Vec<Box<dyn Source>>> {
-    sources(incoming, None, true)
+    Ok(tap_sources_ringing(incoming, &Signal::new()?))
+}
+
+/// The same, for a consumer that waits for its taps: they ring `signal`.
+pub fn tap_sources_ringing(incoming: &IncomingStream, signal: &Signal) -> Vec<Box<dyn Source>> {
+    sources(incoming, None, true, signal)
 }
 
 fn sources(
     incoming: &IncomingStream,
     rid: Option<&str>,
     from_cache: bool,
-) -> std::io::Result<Vec<Box<dyn Source>>> {
-    // The threads look at their taps at their own pace: nobody waits for it.
-    let signal = Signal::new()?;
+    signal: &Signal,
+) -> Vec<Box<dyn Source>> {
     let source = |track: &Arc<IncomingTrack>| {
         let mut source = TapSource {
             track: Arc::clone(track),
@@ -72,7 +77,7 @@ fn sources(
         source.selected = Some(Instant::now());
         Box::new(source) as Box<dyn Source>
     };
-    Ok(incoming.tracks().iter().map(source).collect())
+    incoming.tracks().iter().map(source).collect()
 }
 
 impl TapSource {

@@ -5,7 +5,6 @@
 //! reader: who is behind loses its place, alone. It must never wait for a reader.
 
 mod parameter_sets;
-mod source;
 mod task;
 mod track;
 

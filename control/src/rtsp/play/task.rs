@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fanmill_engine::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::source::{Item, Source};
 use super::track::{OtherCodec, Track};
 use super::{Shared, lock};
 use crate::broadcast::{Follower, Live};
@@ -15,6 +13,7 @@ use crate::media::clock::StreamClock;
 use crate::model::TapSignal;
 use crate::rtsp::limits::MAX_TRACKS;
 use crate::rtsp::random;
+use crate::taps::{Item, Source, tap_sources_ringing};
 
 /// Beside what wakes it: how often missing packets are given up and keyframes asked for.
 const TICK: Duration = Duration::from_millis(50);
@@ -31,7 +30,7 @@ struct Task {
     /// How long it waits for the next publisher.
     linger: Duration,
     /// Each with the track that it is sent as.
-    sources: Vec<(usize, Source)>,
+    sources: Vec<(usize, Box<dyn Source>)>,
     clock: StreamClock,
     /// The latest time that is known of the engine's clock, and when it was.
     now: Option<(u64, Instant)>,
@@ -94,7 +93,7 @@ impl Task {
     /// Taps a publisher's tracks. The first video track goes on where that of the last publisher was.
     async fn attach(&mut self, live: Live) {
         let signal = self.signal.signal();
-        let open = move || open(&live, &signal);
+        let open = move || tap_sources_ringing(&live.incoming, &signal);
         // Making taps may wait for the data plane.
         let sources = tokio::task::spawn_blocking(open).await.unwrap_or_default();
         self.clock = StreamClock::default();
@@ -103,6 +102,7 @@ impl Task {
         let (mut taken, mut out) = (0u64, Vec::new());
         self.sources = sources
             .into_iter()
+            .take(MAX_TRACKS)
             .filter_map(|source| {
                 let kind = source.kind();
                 let free = (0..state.tracks.len())
@@ -162,6 +162,9 @@ impl Task {
                     Item::Report(ntp, timestamp) => {
                         track.reported(&mut self.clock, ntp, timestamp);
                     }
+                    Item::Captured(ntp, timestamp) => {
+                        track.captured(&mut self.clock, ntp, timestamp);
+                    }
                     Item::Restarted => track.restart(&mut out)?,
                 }
             }
@@ -190,30 +193,14 @@ impl Task {
 
     /// What is to be done now and then.
     fn look_after(&mut self) {
-        if self
-            .sources
-            .iter()
-            .any(|(_, source)| source.is_to_reselect())
-        {
-            tokio::task::block_in_place(|| {
-                let due = self.sources.iter_mut().map(|(_, source)| source);
-                due.filter(|source| source.is_to_reselect())
-                    .for_each(Source::reselect);
-            });
-        }
         let may = self.wished.is_none_or(|at| at.elapsed() >= KEYFRAME_WISH);
         if may && self.shared.keyframe_wanted.swap(false, Ordering::Relaxed) {
             self.wished = Some(Instant::now());
-            self.sources
-                .iter()
-                .for_each(|(_, source)| source.want_keyframe());
+            for (_, source) in &mut self.sources {
+                source.want_keyframe();
+            }
         }
     }
-}
-
-fn open(live: &Live, signal: &Signal) -> Vec<Source> {
-    let tracks = live.incoming.tracks().iter().take(MAX_TRACKS);
-    tracks.map(|track| Source::open(track, signal)).collect()
 }
 
 /// The wall clock, in microseconds since 1970, at the zero of a clock that stands at `now_us`.

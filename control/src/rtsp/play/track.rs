@@ -195,6 +195,13 @@ impl Track {
         }
     }
 
+    /// When a packet that came before was captured.
+    pub(super) fn captured(&mut self, stream: &mut StreamClock, ntp: u64, timestamp: u32) {
+        if let (Some(clock), Some(shift)) = (&mut self.clock, self.shift) {
+            clock.captured(stream, ntp, timestamp.wrapping_add(shift));
+        }
+    }
+
     /// The source begins anew: what it sent is complete.
     pub(super) fn restart(&mut self, out: &mut Vec<Out>) -> Result<(), OtherCodec> {
         let rest = self.reorder.drain();
