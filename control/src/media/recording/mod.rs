@@ -137,7 +137,7 @@ impl Recording {
         self.attached.fill(false);
         self.clock = StreamClock::default();
         if self.pending_since_us.is_some() {
-            self.begin_part(now_us, true);
+            self.begin_part(now_us, true, None);
             self.cut();
         }
     }
@@ -206,7 +206,7 @@ impl Recording {
                 .pending_since_us
                 .map_or(0, |since| now_us.saturating_sub(since));
             if self.part.is_none() && waited_us > 0 {
-                self.begin_part(now_us, false);
+                self.begin_part(now_us, false, None);
             }
             if self.part.is_some()
                 && waited_us >= self.settings.fragment_us
@@ -255,7 +255,7 @@ impl Recording {
         let end_us = in_us(sample.dts + i64::from(sample.duration), timescale);
         let leads = self.tracks.iter().position(|t| t.kind == MediaKind::Video) == Some(track);
         if self.part.is_none() {
-            self.begin_part(now_us, false);
+            self.begin_part(now_us, false, Some(start_us));
         }
         if let Some(first_us) = self.pending_start_us
             && self.part.is_some()
@@ -275,8 +275,9 @@ impl Recording {
         self.pending[track].push(sample);
     }
 
-    /// Begins a part if every track has come, or is not to be waited for any longer.
-    fn begin_part(&mut self, now_us: u64, at_once: bool) {
+    /// Begins a part if every track has come, or is not to be waited for any longer. A sample that begins
+    /// at `adding_us` is about to become pending.
+    fn begin_part(&mut self, now_us: u64, at_once: bool, adding_us: Option<i64>) {
         let described = |track: usize| self.tracks[track].description.is_some();
         let complete = (0..self.tracks.len()).all(|t| described(t) || !self.attached[t]);
         let waited_us = self
@@ -314,7 +315,7 @@ impl Recording {
                 let first = pending.first().map(|sample| sample.dts).or(held)?;
                 Some(in_us(first, track.timescale()))
             });
-        let base_us = firsts.min().unwrap_or(0);
+        let base_us = firsts.chain(adding_us).min().unwrap_or(0);
         self.part = Some(places);
         self.is_fresh = true;
         self.out.push_back(Output::Part(Head {
