@@ -78,6 +78,10 @@ async fn an_offer_is_answered_with_everything_the_client_needs() {
                  events=\"active,inactive,paused,layers,viewercount\"",
                 header(&response, "location")
             ));
+            expected.push(format!(
+                "<{}/layer>; rel=\"urn:ietf:params:whep:ext:core:layer\"",
+                header(&response, "location")
+            ));
         }
         assert_eq!(links, expected);
         let location = response.url().join(header(&response, "location")).unwrap();
