@@ -150,8 +150,9 @@ async fn a_viewer_behind_a_narrow_link_gets_the_simulcast_encoding_that_fits() {
     println!("the smaller picture after {:?}", began.elapsed());
     narrow.plays(4).await.unwrap();
     let known = estimates(&server).await;
-    assert!(known.len() == 2 && known[0] < 800_000, "{known:?}");
-    assert!(known[1] > 900_000, "{known:?}");
+    // The bucket lets the first packets of a frame pass at once: short trains make it look wider.
+    assert!(known.len() == 2 && known[0] < 1_500_000, "{known:?}");
+    assert!(known[1] > 2_000_000, "{known:?}");
 
     namespace.limit_kbit(None).unwrap();
     let began = Instant::now();

@@ -9,6 +9,11 @@ const SENDS: usize = 64;
 /// The fewest packets of a send whose spread tells anything.
 const LEAST_SPREAD: u16 = 3;
 
+/// Of a send so long, the first packets say nothing about the link's rate: a token bucket lets them pass
+/// at once.
+const LONG_SEND: u16 = 6;
+const LET_PASS: u16 = 2;
+
 /// What left in one go, and what had left since the send before: sound, retransmissions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Send {
@@ -143,6 +148,8 @@ impl Sends {
 pub(super) struct Group {
     send: Entry,
     first: Option<(u16, i64)>,
+    /// What the spread is measured from.
+    from: (u16, i64),
     last: (u16, i64),
     disordered: bool,
 }
@@ -152,6 +159,7 @@ impl Group {
         Self {
             send: *send,
             first: None,
+            from: (0, 0),
             last: (0, 0),
             disordered: false,
         }
@@ -163,8 +171,15 @@ impl Group {
 
     pub(super) fn add(&mut self, number: u16, arrival_us: i64) {
         match self.first {
-            None => self.first = Some((number, arrival_us)),
+            None => {
+                self.first = Some((number, arrival_us));
+                self.from = (number, arrival_us);
+            }
             Some(_) => {
+                let place = number.wrapping_sub(self.send.first);
+                if self.send.count >= LONG_SEND && place == LET_PASS {
+                    self.from = (number, arrival_us);
+                }
                 let (last, at_us) = self.last;
                 self.disordered |= !is_before(last, number) || arrival_us < at_us;
             }
@@ -186,15 +201,16 @@ impl Group {
         Some((at_us, number == self.send.first))
     }
 
-    /// The bits that came after the first packet, and how long they took.
+    /// The bits that came after the first packet, or the first few, and how long they took.
     pub(super) fn spread(&self) -> Option<(f64, i64)> {
-        let (first, first_us) = self.first?;
-        let packets = self.last.0.wrapping_sub(first);
+        self.first?;
+        let (from, from_us) = self.from;
+        let packets = self.last.0.wrapping_sub(from);
         if self.disordered || packets < LEAST_SPREAD || packets >= self.send.count {
             return None;
         }
         let bits = f64::from(self.send.packet_bytes(Part::Train)) * 8.0 * f64::from(packets);
-        Some((bits, self.last.1.saturating_sub(first_us)))
+        Some((bits, self.last.1.saturating_sub(from_us)))
     }
 }
 
@@ -247,6 +263,13 @@ mod tests {
         }
         assert!(group.is_complete());
         assert_eq!(group.spread(), Some((32_000.0, 16_000)));
+        let long = Entry { count: 8, ..send };
+        let mut bucket = Group::new(&long);
+        for place in 0..8u16 {
+            let at_us = i64::from(place.saturating_sub(2)) * 4_000;
+            bucket.add(long.first.wrapping_add(place), at_us);
+        }
+        assert_eq!(bucket.spread(), Some((25_000.0, 20_000)));
         group.add(0, 17_000);
         assert_eq!(group.spread(), None, "out of order");
     }
