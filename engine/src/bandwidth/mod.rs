@@ -6,7 +6,7 @@
 //! - A send (a frame, mostly one train) is one group. Its first packet tells how long the queue was
 //!   before it; the rest of it only waits for itself and says nothing about the gradient.
 //! - How far apart the packets of a train arrive tells what the narrowest link carries
-//!   ([`dispersion`]): each frame is a probe, and so the estimate rises above what is sent without
+//!   (`dispersion`): each frame is a probe, and so the estimate rises above what is sent without
 //!   anything being sent for that.
 //! - Loss that was there before, at lower rates too, is the link's, and is not taken for a sign of too
 //!   much being sent.
