@@ -37,8 +37,8 @@ const FILE_S: u32 = 20;
 /// A load, by its video and sound.
 const LOADS: [(&str, &str, &str); 3] = [
     (
-        "0.6 Mbit/s VP8 and Opus",
-        "-c:v libvpx -deadline realtime -cpu-used 8 -minrate 550k -maxrate 550k -b:v 550k -s 640x360",
+        "0.6 Mbit/s VP9 and Opus",
+        "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -lag-in-frames 0 -minrate 550k -maxrate 550k -b:v 550k -s 640x360",
         "-c:a libopus -b:a 48k",
     ),
     (

@@ -5,11 +5,14 @@ use std::hint::black_box;
 
 use fanmill_benches::packets::{HEADER_BYTES, Master, OVERHEAD_BYTES, packet};
 use fanmill_benches::{Frame, FramePattern, Studio};
+use fanmill_engine::bandwidth::{Estimator, Send};
 use fanmill_engine::packet::extension::{Extension, ExtensionMap, Extensions};
 use fanmill_engine::packet::header::{
     Fields, HeaderTemplate, MAX_TEMPLATE_BYTES, Target, patch, patch_transport_cc,
 };
+use fanmill_engine::packet::rtcp::{Compound, RtcpPacket};
 use fanmill_engine::packet::rtp::RtpHeader;
+use fanmill_engine::packet::twcc::{MIN_FEEDBACK_BYTES, TwccRecorder};
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
 
 const GCM: Profile = Profile::AeadAes128Gcm;
@@ -21,6 +24,7 @@ const BURSTS: usize = 100;
 const PACKETS: usize = 10;
 const ROUNDS: u64 = 1000;
 const NACKS: usize = 100;
+const SECONDS: u64 = 20;
 
 /// One thing that is counted.
 pub(crate) struct Scenario {
@@ -67,6 +71,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     scenario("STUN: check answered", VIEWERS as u64, checks),
     scenario("NACK: packet sent again", NACKS as u64, nacks),
+    scenario("bandwidth: a viewer's second", SECONDS, estimates),
 ];
 
 /// Packets delivered by all bursts.
@@ -182,4 +187,55 @@ fn nacks() {
     counted(&mut || studio.turn());
     let (after, _) = studio.swallowed();
     assert_eq!((after - before) as usize, NACKS, "all were sent again");
+}
+
+/// What one estimated viewer costs besides its packets: 30 frames of ten packets and 50 packets of
+/// sound noted, and 15 feedbacks taken in, each second.
+fn estimates() {
+    let mut recorder = TwccRecorder::new();
+    let (mut number, mut sends, mut feedbacks) = (0u16, Vec::new(), Vec::new());
+    for ms in 0..SECONDS * 1000 {
+        if ms % 33 == 0 {
+            let before = if ms % 99 == 0 { 1 } else { 2 };
+            let send = Send {
+                first: number.wrapping_add(before),
+                count: PACKETS as u16,
+                bytes: 12_000,
+                before,
+                before_bytes: u32::from(before) * 120,
+            };
+            for packet in 0..before + send.count {
+                let arrival_us = ms * 1000 + u64::from(packet) * 2_400;
+                recorder.record(number.wrapping_add(packet), arrival_us);
+            }
+            number = number.wrapping_add(before + send.count);
+            sends.push((ms * 1000, send));
+        }
+        if ms % 66 == 65 {
+            let mut buffer = vec![0; MIN_FEEDBACK_BYTES];
+            let len = recorder.build(&mut buffer, 1, 2).expect("packets arrived");
+            buffer.truncate(len);
+            feedbacks.push((ms * 1000, buffer));
+        }
+    }
+    let mut estimator = Estimator::new();
+    let mut sends = sends.into_iter().peekable();
+    counted(&mut || {
+        for (at_us, feedback) in &feedbacks {
+            while let Some((sent_us, send)) = sends.next_if(|(sent_us, _)| sent_us <= at_us) {
+                estimator.sent(black_box(&send), sent_us);
+            }
+            for packet in Compound::new(black_box(feedback)).flatten() {
+                if let RtcpPacket::TransportCc(feedback) = packet {
+                    estimator.feedback(&feedback, *at_us);
+                }
+            }
+        }
+    });
+    let estimate_bps = estimator.estimate_bps();
+    // 1200 bytes in 2.4 ms.
+    assert!(
+        (3_000_000..4_200_000).contains(&estimate_bps),
+        "{estimate_bps}"
+    );
 }

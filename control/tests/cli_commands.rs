@@ -22,7 +22,7 @@ fn fanmill() -> Command {
 
 fn serve_on_free_ports() -> Command {
     let mut command = serve_with_usual_rtmp();
-    command.args(["--rtmp", "off"]);
+    command.args(["--rtmp", "off", "--rtsp", "off"]);
     command
 }
 
@@ -36,8 +36,6 @@ fn serve_with_usual_rtmp() -> Command {
         "1",
         "--http",
         "127.0.0.1:0",
-        "--rtsp",
-        "off",
         "--udp-port",
         &port,
     ]);

@@ -116,11 +116,11 @@ pub struct IncomingTrackSpec {
 }
 
 impl IncomingTrackSpec {
-    /// Whether viewers may be shown one or another of its encodings.
-    pub(crate) fn has_alternatives(&self) -> bool {
+    /// Itself, if viewers may be shown one or another of its encodings.
+    pub(crate) fn with_alternatives(&self) -> Option<IncomingTrackId> {
         let first = self.codecs.first();
         let video = first.is_some_and(|codec| codec.codec.kind() == MediaKind::Video);
-        video && self.encodings.len() > 1
+        (video && self.encodings.len() > 1).then_some(self.id)
     }
 }
 
@@ -175,8 +175,8 @@ pub struct RenditionSpec {
     pub home: ShardId,
     /// Video (with keyframes) or audio.
     pub video: bool,
-    /// It is one of several encodings of a track: its viewers' bandwidth is estimated.
-    pub has_alternatives: bool,
+    /// The track, if it is one of several encodings of one: its viewers' bandwidth is estimated.
+    pub alternative_of: Option<IncomingTrackId>,
     /// The formats it may use, in the order packets refer to them.
     pub codecs: Vec<IncomingCodec>,
     /// What its viewers are sent, on every shard.

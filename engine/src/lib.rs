@@ -27,6 +27,7 @@ pub mod stun;
 mod subscriptions;
 mod sys;
 pub mod tap;
+pub mod tcp;
 pub mod transit;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};

@@ -60,6 +60,10 @@ pub const CATCH_UP_SLICE_US: u64 = 1_000;
 /// encoding, which begins with a keyframe.
 pub const FALL_INTERVAL_US: u64 = 300_000;
 
+/// How long a viewer goes on with one encoding while another, which it is to change to, has no keyframe:
+/// three requests.
+pub const CHANGE_PATIENCE_US: u64 = 1_500_000;
+
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;
 

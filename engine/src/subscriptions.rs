@@ -88,7 +88,7 @@ impl Subscriptions {
                 id: track.rendition,
                 home: shard,
                 video: is_video(&track.codecs),
-                has_alternatives: false,
+                alternative_of: None,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };
@@ -151,7 +151,7 @@ impl Subscriptions {
             .ok_or(EngineError::UnknownTransport(id))?;
         let home = entry.shard;
         let renditions: Vec<_> = spec.encodings.iter().map(|e| e.rendition).collect();
-        let has_alternatives = spec.has_alternatives();
+        let alternative_of = spec.with_alternatives();
         for encoding in &spec.encodings {
             let spec = RenditionSpec {
                 id: encoding.rendition,
@@ -160,7 +160,7 @@ impl Subscriptions {
                     .codecs
                     .first()
                     .is_some_and(|codec| codec.codec.kind() == MediaKind::Video),
-                has_alternatives,
+                alternative_of,
                 codecs: spec.codecs.clone(),
                 served: Arc::clone(&encoding.served),
             };

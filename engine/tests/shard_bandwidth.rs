@@ -252,3 +252,97 @@ fn a_viewer_that_tells_only_remb_is_believed() {
     let estimate = viewer.video.counters.estimate_bps.get();
     assert!((690_000..=700_000).contains(&estimate), "{estimate}");
 }
+
+#[test]
+fn a_viewer_changes_between_encodings_without_missing_a_frame() {
+    let mut world = World::new(2, 4);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    // Another keeps the low one on the second shard; with nobody left it would end there at once.
+    let [viewer, stays] = [1, 1].map(|shard| {
+        let viewer = world.viewer(shard, GCM);
+        world.attach_video(&viewer, simulcast.low.rendition);
+        Reporting::new(viewer)
+    });
+    let (mut viewer, mut stays) = (viewer, stays);
+    for shown in [&viewer, &stays] {
+        limit(&world, shown, 20_000_000);
+    }
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut viewer, &mut stays],
+        500,
+    );
+    viewer.video.clear();
+    stays.video.clear();
+    let frame = simulcast.frame;
+    assert!((10..50).contains(&(frame % 60)), "far from a keyframe");
+    world.attach_video(&viewer.viewer, simulcast.high.rendition);
+    // The publisher is asked for a keyframe, and makes it late.
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut viewer, &mut stays],
+        400,
+    );
+    simulcast.frame = 60;
+    run(
+        &mut world,
+        &mut simulcast,
+        &mut [&mut viewer, &mut stays],
+        600,
+    );
+    assert_in_sequence(&viewer.video);
+    let frames = |shown: &Reporting| shown.video.iter().filter(|p| p.header.marker).count();
+    // The low one's frame of the same moment may have gone before the keyframe.
+    assert!((0..=1).contains(&(frames(&viewer) - frames(&stays))));
+    let steps = viewer.video.windows(2).map(|pair| {
+        let step = pair[1]
+            .header
+            .timestamp
+            .wrapping_sub(pair[0].header.timestamp);
+        step.cast_signed()
+    });
+    let steps: Vec<_> = steps.filter(|step| *step != 0).collect();
+    assert!(
+        steps.iter().all(|step| (1..4_500).contains(step)),
+        "{steps:?}"
+    );
+    let single = viewer.video.iter().take_while(|p| p.header.marker).count();
+    assert!((10..16).contains(&single), "{single} frames of the low one");
+    assert!(viewer.video.len() > single + 10 * HIGH_PACKETS);
+}
+
+#[test]
+fn who_is_told_to_change_back_stays_and_who_waits_in_vain_changes_all_the_same() {
+    let mut world = World::without_cache(1, 5);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    let viewer = world.viewer(0, GCM);
+    world.attach_video(&viewer, simulcast.low.rendition);
+    let mut viewer = Reporting::new(viewer);
+    limit(&world, &viewer, 20_000_000);
+    simulcast.frame = 0;
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 300);
+    viewer.video.clear();
+    world.attach_video(&viewer.viewer, simulcast.high.rendition);
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 100);
+    world.attach_video(&viewer.viewer, simulcast.low.rendition);
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 200);
+    assert!(viewer.video.len() >= 8, "{}", viewer.video.len());
+    assert!(viewer.video.iter().all(|packet| packet.header.marker));
+
+    world.attach_video(&viewer.viewer, simulcast.high.rendition);
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 1_000);
+    simulcast.frame = 1;
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 700);
+    viewer.video.clear();
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 200);
+    assert!(viewer.video.is_empty(), "it waits for the keyframe now");
+    simulcast.frame = 60;
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 200);
+    assert!(viewer.video.len() > 4 * HIGH_PACKETS);
+}

@@ -11,6 +11,7 @@ pub mod gstreamer;
 pub mod node;
 mod seen;
 mod stage;
+pub mod vlc;
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -9,6 +9,7 @@ pub mod browser;
 pub mod cdp;
 pub mod clients;
 pub mod impair;
+pub mod mp4;
 pub mod netns;
 pub mod picture;
 pub mod plot;

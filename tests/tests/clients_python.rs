@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use fanmill_tests::clients::node::{RtpClient, libwebrtc_watch};
 use fanmill_tests::clients::{Stage, aiortc_publish, aiortc_sees, ffmpeg_publish_with, gstreamer};
-use fanmill_tests::{Namespace, wait};
+use fanmill_tests::{Namespace, mp4, wait};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 const SECONDS: u32 = 5;
 
@@ -137,12 +136,7 @@ async fn gstreamer_watches_gstreamer_publish_h265_and_its_recording() -> Result<
     wait::until("three seconds recorded", LIMIT, list, enough).await?;
     let stop = json!({"recorder": recorder["id"]});
     server.admin("recorder.stop", stop).await?;
-    let mut decode = Command::new("ffmpeg");
-    decode.args(["-v", "warning", "-nostdin", "-xerror", "-i"]);
-    decode.arg(folder.path().join("h265.mp4"));
-    decode.args(["-enc_time_base:v", "-1", "-f", "null", "-"]);
-    let said = decode.output().await?;
-    ensure!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+    mp4::check(&folder.path().join("h265.mp4"))?;
 
     let create = json!({"stream": "again", "path": "h265.mp4", "repeat": true});
     server.admin("player.create", create).await?;

@@ -178,6 +178,22 @@ async fn what_ffmpeg_sends_is_shown_through_a_restart_and_sent_on() {
     assert!(video >= 10 && audio >= 40, "{video} {audio} {errors} {out}");
     let sent = state(&server, &out).await.unwrap();
     assert_eq!(sent["state"], "sending", "{sent}");
+    // Sealed and to a group, it is heard by whoever has the description: here, by this server.
+    let group = json!({"stream": "cam", "direction": "out", "to": format!("239.255.77.8:{}", to + 8),
+                       "interface": "lo", "srtp": true});
+    let group = create(&server, group).await;
+    let copy = json!({"stream": "copy", "sdp": group["sdp"], "interface": "lo"});
+    let copy = create(&server, copy).await;
+    let probe = async || state(&server, &copy).await;
+    let live = wait::until("the copy", LIMIT, probe, |now| now["state"] == "live");
+    let live = live.await.unwrap();
+    assert_eq!(live["media"][0]["dropped"]["unauthenticated"], 0, "{live}");
+    let probe = async || Ok(server.stream("copy").await?["tracks"].to_string());
+    let both = wait::until("picture and sound", LIMIT, probe, |tracks| {
+        tracks.contains("H264") && tracks.contains("opus")
+    });
+    both.await.unwrap();
+
     let stopped = server
         .admin("streamer.stop", json!({"streamer": out["id"]}))
         .await;
@@ -231,7 +247,14 @@ async fn vlc_in_mpeg_ts_and_sealed_rtp_are_shown() {
         .rsplit_once(':')
         .unwrap()
         .1;
-    let output = format!("#rtp{{dst={group},port={port},mux=ts,ttl=1}}");
+    // And its other way: a stream each for picture and sound, with an SDP.
+    let plain = free_ports("127.0.0.1");
+    let (audio, sdp) = (plain + 2, folder.path().join("vlc.sdp"));
+    let output = format!(
+        "#duplicate{{dst=rtp{{dst={group},port={port},mux=ts,ttl=1}},dst=rtp{{dst=127.0.0.1,\
+         port-video={plain},port-audio={audio},sdp=file://{}}}}}",
+        sdp.display()
+    );
     let _vlc = vlc(&film, &output);
 
     // Sealed, over IPv6, described by its codecs, on ports that the server chose: VP8, and AAC in LATM.
@@ -257,7 +280,14 @@ async fn vlc_in_mpeg_ts_and_sealed_rtp_are_shown() {
         address(1)
     ));
 
-    for (stream, codec, streamer) in [("sealed", "VP8", &sealed), ("vlc", "H264", &ts)] {
+    until_written(&sdp).await;
+    let apart = create(&server, json!({"stream": "vlc-apart", "sdp_file": sdp})).await;
+
+    for (stream, codec, streamer) in [
+        ("sealed", "VP8", &sealed),
+        ("vlc", "H264", &ts),
+        ("vlc-apart", "H264", &apart),
+    ] {
         let page = watch(&browser, &server, stream).await.unwrap();
         let seen = plays(&page, 2).await;
         let heard = state(&server, streamer).await.unwrap();

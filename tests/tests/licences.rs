@@ -25,6 +25,8 @@ const ALLOWED: &[&str] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     // Used by tests only, unmodified; nothing of it is in the server.
     ("webrtc-sdp", "MPL-2.0"),
+    // The licence of the Independent JPEG Group for a part: free, if it is named (docs/operating/recording.md).
+    ("jpeg-encoder", "(MIT OR Apache-2.0) AND IJG"),
     // The AAC decoder, unmodified: the licence asks that changes to its own files be published, and
     // nothing of what is linked with it.
     ("symphonia-codec-aac", "MPL-2.0"),

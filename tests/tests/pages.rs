@@ -31,7 +31,13 @@ async fn serve(more: Router) -> String {
 }
 
 fn streams(json: &'static str) -> Router {
-    Router::new().route("/api/streams", get(move || async move { json }))
+    Router::new()
+        .route("/api/streams", get(move || async move { json }))
+        .route("/api/recorders", get(|| async { "[]" }))
+        .route(
+            "/{stream}/thumbnail.jpg",
+            get(|| async { [("content-type", "image/svg+xml")] }),
+        )
 }
 
 fn refuse(status: u16, text: &'static str) -> Router {

@@ -257,7 +257,10 @@ async fn the_recordings_page_plays_a_file_itself_and_as_a_stream() {
     )
     .await
     .unwrap();
-    assert_eq!(page.console(), Vec::<String>::new());
+    // There is no picture of a file in VP9, which the browser says by itself.
+    let mut said = page.console();
+    said.retain(|line| !line.contains("/recordings/thumbnails/day%20one/talk.mp4"));
+    assert_eq!(said, Vec::<String>::new());
 }
 
 #[tokio::test]

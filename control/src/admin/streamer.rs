@@ -60,6 +60,8 @@ struct Create {
     ttl: Option<u8>,
     #[serde(default)]
     rtcp_mux: bool,
+    #[serde(default)]
+    srtp: bool,
 }
 
 /// What is received, without an SDP.
@@ -136,9 +138,12 @@ pub fn add_streamer_methods(methods: &mut Methods, streamers: &Streamers) {
 
 impl Create {
     async fn receive(self, streamers: &Streamers) -> Result<StreamerInfo, RpcError> {
-        if self.to.is_some() || self.ttl.is_some() || self.rtcp_mux {
+        if self.to.is_some() || self.ttl.is_some() || self.rtcp_mux || self.srtp {
             let problem = "is said of what is sent: give direction \"out\" with it";
-            return Err(RpcError::invalid_params("to, ttl or rtcp_mux", problem));
+            return Err(RpcError::invalid_params(
+                "to, ttl, rtcp_mux or srtp",
+                problem,
+            ));
         }
         let media = self.described().await?;
         let spec = ReceiveSpec {
@@ -173,7 +178,8 @@ impl Create {
             || self.address.is_some()
             || self.remote.is_some();
         if is_receiving {
-            let problem = "a session that sends needs only stream, to, ttl, interface, rtcp_mux";
+            let problem =
+                "a session that sends needs only stream, to, ttl, interface, rtcp_mux, srtp";
             return Err(RpcError::invalid_params("direction", problem));
         }
         let missing = || RpcError::invalid_params("to", "say where to send: \"ip:port\"");
@@ -183,6 +189,7 @@ impl Create {
             ttl: self.ttl.unwrap_or(DEFAULT_TTL),
             interface: self.interface,
             rtcp_mux: self.rtcp_mux,
+            key: self.srtp.then(SdesKey::random),
         };
         streamers.send(spec).await.map_err(|error| refused(&error))
     }

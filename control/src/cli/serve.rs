@@ -15,8 +15,8 @@ use super::listen;
 use super::shutdown::Shutdown;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
-    add_log_methods, add_player_methods, add_push_methods, add_recorder_methods, add_rtmp_methods,
-    add_rtsp_methods, add_streamer_methods,
+    add_log_methods, add_output_methods, add_player_methods, add_push_methods,
+    add_recorder_methods, add_rtmp_methods, add_rtsp_methods, add_streamer_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -25,11 +25,13 @@ use crate::ingest::Ingests;
 use crate::log::{self, LogControl, LogError};
 use crate::media::audio::AudioOptions;
 use crate::model::{MediaServer, MediaServerConfig, MediaServerError};
+use crate::output::Outputs;
 use crate::player::{Players, Recordings};
 use crate::recorder::{DiskPolicy, RecorderConfig, Recorders, Rule, StreamRecorders};
 use crate::rtmp::{Rtmp, RtmpLimits, TlsError, TlsFiles};
 use crate::rtsp::{PullSpec, Rtsp, RtspLimits};
 use crate::streamer::{Inlet, PortRange, StreamerError, Streamers};
+use crate::thumbnail::Thumbnails;
 
 /// How long saying goodbye to all peers may take.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -164,12 +166,18 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_recorder_methods(&mut methods, &recorders);
     let rtsp = start_rtsp(&config, ingests).await?;
     add_rtsp_methods(&mut methods, &rtsp);
+    let outputs = Outputs::start(broadcast.clone()).map_err(ServeError::Runtime)?;
+    add_output_methods(&mut methods, &outputs);
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
+    let thumbnails = Thumbnails::new(broadcast.clone(), players.recordings().clone());
     let router = http::router(broadcast, &config.ice_server);
     let router = router.merge(http::recordings_router(players));
+    let router = router.merge(http::recorders_router(recorders.clone()));
+    let router = router.merge(http::thumbnails_router(thumbnails));
+    let router = router.merge(http::outputs_router(outputs));
     let address = listener.local_addr().unwrap_or(config.http);
     let http = http::serve(listener, router, http_limits(), shutdown.token());
     let mut http = tokio::spawn(http);

@@ -121,7 +121,7 @@ fn read(
 ) -> Result<Response, Refusal> {
     // A server other than ours counts its connections itself.
     let place = request.extensions().get::<Place>();
-    let stay = place.map(|place| place.stay().ok_or(Refusal::EventStreams));
+    let stay = place.map(|place| place.stay().ok_or(Refusal::LongConnections));
     let stay = stay.transpose()?;
     let reader = state.broadcast.read_events(session, id)?;
     // The m-section that layers are of, by its place in the session description.

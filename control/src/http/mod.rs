@@ -6,11 +6,14 @@
 mod cors;
 mod events;
 mod layer;
+mod outputs;
 mod range;
+mod recorders;
 mod recordings;
 mod reply;
 mod server;
 mod session;
+mod thumbnails;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +28,11 @@ use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 
+pub use outputs::outputs_router;
+pub use recorders::recorders_router;
 pub use recordings::recordings_router;
 pub use server::{HttpLimits, serve};
+pub use thumbnails::thumbnails_router;
 
 /// Time for the body of a request: 64 KiB at 52 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

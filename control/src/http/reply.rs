@@ -28,8 +28,8 @@ pub(super) enum Refusal {
     Events(String),
     /// The body does not say which encoding is wanted.
     Layer(String),
-    /// As many event streams are read as may be.
-    EventStreams,
+    /// As many connections last as may.
+    LongConnections,
     /// The resource takes other methods, named here.
     Method(&'static str),
     /// A publisher is to be something that is unknown.
@@ -53,7 +53,7 @@ impl Refusal {
             Self::PreconditionMissing => StatusCode::PRECONDITION_REQUIRED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Events(_) | Self::Layer(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::EventStreams => StatusCode::SERVICE_UNAVAILABLE,
+            Self::LongConnections => StatusCode::SERVICE_UNAVAILABLE,
             Self::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,8 +80,8 @@ impl Refusal {
             Self::Layer(reason) => {
                 format!("send a JSON object such as {{\"encodingId\": \"h\"}}: {reason}")
             }
-            Self::EventStreams => {
-                "the server has as many readers of events as it may; try again later".to_owned()
+            Self::LongConnections => {
+                "the server has as many connections that last as it may; try again later".to_owned()
             }
             Self::Defect => "the server has a defect; its log says more".to_owned(),
         }

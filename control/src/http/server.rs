@@ -5,12 +5,14 @@
 //! lives for ever. What requests mean is the router's business alone.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
+use fanmill_engine::tcp::limit_unsent;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -29,6 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection whose peer takes nothing of what was sent for this long is given up: the only way
 /// to notice of a viewer that it is not there to read its events.
 const PEER_PATIENCE_MS: u32 = 30_000;
+
+/// What waits in the kernel to be sent: beyond it is seen that a peer takes too little.
+const MAX_UNSENT_BYTES: u32 = 128 << 10;
 
 /// What HTTP connections may cost.
 #[derive(Debug, Clone, Copy)]
@@ -83,12 +88,12 @@ pub async fn serve(
             accepted = async { (place.await, listener.accept().await) } => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, _))) => {
+            (Ok(place), Ok((stream, peer))) => {
                 let keep = max_connections - places.available_permits() <= limits.max_kept;
                 let place = Place::new(place, Arc::clone(&event_streams));
                 let router = router.clone();
                 connections.spawn(connection(
-                    stream,
+                    (stream, peer),
                     router,
                     limits,
                     keep,
@@ -167,7 +172,7 @@ impl Place {
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     router: Router,
     limits: HttpLimits,
     keep: bool,
@@ -176,6 +181,8 @@ async fn connection(
 ) {
     // Answers are short and awaited; without it they are only later, not wrong.
     let _ = stream.set_nodelay(true);
+    // Without it megabytes of a stream wait for a peer that does not take them.
+    let _ = limit_unsent(&stream, MAX_UNSENT_BYTES);
     // Without it the system gives up after a quarter of an hour.
     let _ = set_tcp_user_timeout(&stream, PEER_PATIENCE_MS);
     let mut http = http1::Builder::new();
@@ -185,6 +192,7 @@ async fn connection(
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));

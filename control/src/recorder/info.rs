@@ -4,8 +4,8 @@ use fanmill_engine::packet::codec::MediaKind;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::track::TrackCounts;
 use crate::events::Events;
+use crate::media::recording::TrackCounts;
 
 /// Events that a slow listener may be behind.
 const EVENTS_KEPT: usize = 256;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use super::rule::Rule;
-use super::tap_source::tap_sources;
 use super::worker::lock;
 use super::{RecorderError, RecorderInfo, RecorderSpec, Recorders};
 use crate::broadcast::{Broadcast, Follower, Live};
+use crate::taps::tap_sources;
 
 /// A recorder made by a rule ends when its stream has had no publisher for this long.
 const LINGER: Duration = Duration::from_secs(30);

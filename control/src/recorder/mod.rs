@@ -2,8 +2,8 @@
 //! stream from memory.
 //!
 //! The library, the admin socket, the pages and the rules of the configuration call [`Recorders`].
-//! Packets come from taps to the recorder threads (`worker`), which make samples (`track`) and
-//! fragments (`recording`) of them; the disk threads (`disk`) write those. No part may ever wait for
+//! Packets come from taps to the recorder threads (`worker`), which make samples and fragments of
+//! them ([`recording`](crate::media::recording)); the disk threads (`disk`) write those. No part may ever wait for
 //! the next one: a tap that is not emptied loses packets, a queue that is full refuses a fragment,
 //! and both are counted.
 
@@ -11,15 +11,12 @@ mod disk;
 mod finish;
 mod info;
 mod live;
-mod mux;
 mod path;
-mod recording;
 mod recover;
+pub mod requests;
 mod rule;
 mod scan;
 mod sink;
-mod tap_source;
-mod track;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -37,16 +34,17 @@ pub use live::StreamRecorders;
 pub use path::{Directory, PathError, RecordingPath, Template};
 pub use recover::Recovered;
 pub use rule::Rule;
-pub use tap_source::tap_sources;
-pub use worker::{Item, Source};
 
 use disk::{Disk, Later, Writer};
 use info::{RecorderEvents, Status};
-use recording::{Recording, Settings};
 use sink::{FileSink, Naming, Places, Shift};
 use worker::{Command, Identity, Running, Target, Workers, lock};
 
 use crate::events::Events;
+
+pub use crate::taps::{Item, Source, tap_sources};
+
+use crate::media::recording::{Recording, Settings};
 
 /// Recorders at once: each has taps, and a file that is open.
 pub const MAX_RECORDERS: usize = 10_000;

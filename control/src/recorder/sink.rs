@@ -1,15 +1,15 @@
 //! Where a recording's parts go: into files, or into memory for a later flush.
 //!
-//! A recorder's thread gives it each [`Output`](super::recording::Output). It encodes and hands over to the disk threads; it must
+//! A recorder's thread gives it each [`Output`](crate::media::recording::Output). It encodes and hands over to the disk threads; it must
 //! never wait for them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::disk::{AfterClose, Disk, FileState, Later, QueueFull, Writer};
-use super::mux::{self, MuxError, Sample, TrackRun};
 use super::path::{Directory, PathError, RecordingPath, Template};
-use super::recording::{Fragment, Head};
+use crate::media::mux::{self, MuxError, Sample, TrackRun};
+use crate::media::recording::{Fragment, Head};
 
 /// Part numbers that are tried to find a name nobody has.
 const MAX_PARTS: u32 = 100_000;

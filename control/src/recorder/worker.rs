@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use super::disk::{QueueFull, Writer};
 use super::info::{RecorderEvent, RecorderEvents, Status};
 use super::path::RecordingPath;
-use super::recording::{Output, Recording};
 use super::sink::{FileSink, Places, Shift, SinkError};
-use crate::media::reorder::Packet;
+use crate::media::recording::{Output, Recording};
+use crate::taps::{EngineClock, Item, Source};
 
 /// How often a thread looks after its recorders: taps hold what comes meanwhile.
 const TURN: Duration = Duration::from_millis(10);
@@ -30,29 +30,6 @@ const STATUS_EVERY: Duration = Duration::from_millis(200);
 
 /// Items taken from one source in a turn: the others get theirs.
 const ITEMS_A_TURN: usize = 4096;
-
-/// What a source gives, in order of arrival.
-#[derive(Debug, Clone)]
-pub enum Item {
-    /// A packet, and the clock rate of its timestamps.
-    Packet(Packet, u32),
-    /// The publisher's sender report: NTP time and RTP timestamp of one moment.
-    Report(u64, u32),
-    /// The same of the packet before, which said when it was captured.
-    Captured(u64, u32),
-    /// The source began anew: nothing fits what was before.
-    Restarted,
-}
-
-/// One track of a publisher, as the recorder hears it.
-pub trait Source: Send {
-    /// Sound or pictures.
-    fn kind(&self) -> MediaKind;
-    /// The next item, if there is one now.
-    fn pop(&mut self) -> Option<Item>;
-    /// Wishes for a keyframe; wishes may be many.
-    fn want_keyframe(&mut self);
-}
 
 /// What a recorder's media become.
 #[derive(Debug)]
@@ -126,39 +103,6 @@ impl Workers {
     pub(super) fn tell(&self, id: u64, command: Command) -> bool {
         let thread = usize::try_from(id).unwrap_or(0) % self.0.len();
         self.0[thread].send(command).is_ok()
-    }
-}
-
-/// The engine's monotonic clock, as the packets tell it: none arrived later than now.
-#[derive(Debug)]
-struct EngineClock {
-    began: Instant,
-    offset_us: Option<i64>,
-}
-
-impl Default for EngineClock {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            offset_us: None,
-        }
-    }
-}
-
-impl EngineClock {
-    fn passed_us(&self) -> i64 {
-        i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX)
-    }
-
-    fn arrived(&mut self, arrival_us: u64) {
-        let arrival_us = i64::try_from(arrival_us).unwrap_or(i64::MAX);
-        let offset_us = arrival_us - self.passed_us();
-        self.offset_us = Some(self.offset_us.map_or(offset_us, |most| most.max(offset_us)));
-    }
-
-    fn now_us(&self) -> u64 {
-        let now_us = self.passed_us() + self.offset_us.unwrap_or(0);
-        u64::try_from(now_us).unwrap_or(0)
     }
 }
 

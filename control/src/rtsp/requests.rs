@@ -176,7 +176,7 @@ impl Connection {
         let (stream, _) = target(url)?;
         let feed = self.shared.feeds.open(stream)?;
         let media = feed.description().await?;
-        let host = self.local.ip();
+        let host = self.local.ip().to_canonical();
         let family = if host.is_ipv4() { "IP4" } else { "IP6" };
         let unspecified = if host.is_ipv4() { "0.0.0.0" } else { "::" };
         let id = random() >> 1;

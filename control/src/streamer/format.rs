@@ -9,7 +9,7 @@ use crate::ingest::TrackFormat;
 use crate::media::aac::AacConfig;
 use crate::media::depacketize::{LatmConfig, Mpeg4Layout, Unit, nals, sequence_header};
 use crate::media::packetize::Format;
-use crate::sdp::{CodecProfile, ProfileLevelId};
+use crate::sdp::{CodecProfile, ProfileLevelId, ProfileTierLevel};
 
 /// The longest configuration that is read, in bytes.
 const MAX_CONFIG_BYTES: usize = 4096;
@@ -313,11 +313,12 @@ pub(crate) fn video_track(codec: Codec, data: &[u8]) -> Option<TrackFormat> {
         Codec::H265 => {
             let is_set = |nal: &&[u8]| matches!(nal.first().map(|h| h >> 1 & 0x3f), Some(32..=34));
             let parameter_sets = nals(data).filter(is_set).map(<[u8]>::to_vec).collect();
+            let profile = CodecProfile::H265(h265_profile(data)?);
             let format = Format::H265 {
                 length_bytes: 4,
                 parameter_sets,
             };
-            (format, CodecProfile::None)
+            (format, profile)
         }
         Codec::Vp8 => (Format::Vp8, CodecProfile::None),
         Codec::Vp9 => {
@@ -353,6 +354,25 @@ fn h264_track(data: &[u8]) -> Option<(Format, CodecProfile)> {
     Some((format, profile))
 }
 
+/// What the sequence parameter set says (H.265 7.3.2.2, 7.3.3).
+fn h265_profile(data: &[u8]) -> Option<ProfileTierLevel> {
+    let is_sequence = |nal: &&[u8]| nal.first().map(|header| header >> 1 & 0x3f) == Some(33);
+    let sequence = nals(data).find(is_sequence)?;
+    let mut bits = BitReader::nal(sequence.get(2..)?);
+    // Identifiers, then the profile's space.
+    bits.skip(8 + 2)?;
+    let is_high_tier = bits.flag()?;
+    let profile_id = u8::try_from(bits.bits(5)?).ok()?;
+    // Compatibility and constraints.
+    bits.skip(32 + 48)?;
+    let level_id = u8::try_from(bits.bits(8)?).ok()?;
+    Some(ProfileTierLevel {
+        profile_id,
+        is_high_tier,
+        level_id,
+    })
+}
+
 /// `seq_profile`, the first three bits of a sequence header with its OBU header and size (AV1 5.5).
 fn av1_profile(obu: &[u8]) -> Option<u8> {
     let (&header, mut rest) = obu.split_first()?;
@@ -363,4 +383,28 @@ fn av1_profile(obu: &[u8]) -> Option<u8> {
         (_, rest) = crate::media::depacketize::leb128(rest)?;
     }
     rest.first().map(|first| first >> 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_of_h265_is_in_its_sequence_parameter_set() {
+        // Main, level 3.1, as x265 writes it: emulation prevention stands amid the constraints.
+        let sequence = [
+            0x42, 0x01, 0x01, 0x01, 0x60, 0, 0, 0x03, 0, 0x90, 0, 0, 0x03, 0, 0, 0x03, 0, 0x5d,
+        ];
+        let mut unit = vec![0, 0, 0, sequence.len() as u8];
+        unit.extend_from_slice(&sequence);
+        let Some(TrackFormat::Video { profile, .. }) = video_track(Codec::H265, &unit) else {
+            panic!("no track");
+        };
+        let expected = ProfileTierLevel {
+            profile_id: 1,
+            is_high_tier: false,
+            level_id: 93,
+        };
+        assert_eq!(profile, CodecProfile::H265(expected));
+    }
 }

@@ -136,6 +136,7 @@ impl Inflow {
                 Read::Lanes(lanes) => self.lanes(media, &lanes),
                 Read::Format(lane, format) => self.format(media, lane, format),
                 Read::Unit(lane, unit) => self.unit(media, lane, unit),
+                Read::Lost(packets) => self.lost(media, packets),
             }
         }
     }
@@ -193,6 +194,15 @@ impl Inflow {
             is_keyframe: unit.keyframe,
             data: Bytes::from(unit.data),
         });
+    }
+
+    /// Tells the ingest of packets that did not come.
+    fn lost(&self, media: usize, packets: u64) {
+        if let Some(running) = &self.running
+            && let Some(track) = running.tracks.iter().position(|of| of.0 == media)
+        {
+            running.ingest.lost(track, packets);
+        }
     }
 
     /// Keeps a unit for when the stream begins.

@@ -11,8 +11,8 @@ mod description;
 mod format;
 mod inflow;
 mod inlet;
+mod medium;
 mod output;
-mod output_sdp;
 mod reader;
 mod reception;
 mod registry;
@@ -33,11 +33,11 @@ pub(crate) use format::video_track;
 pub use format::{FormatError, RtpFormat};
 pub(crate) use inflow::Inflow;
 pub use inlet::{Inlet, InletError, PortRange};
+pub use medium::{MediaInfo, ReceiverInfo};
 pub use output::{SenderState, SentTrack};
 pub(crate) use reader::Read;
 pub use registry::{StreamerInfo, Streamers};
 pub use security::{SdesError, SdesKey};
-pub use session::{MediaInfo, ReceiverInfo};
 pub use sockets::SocketError;
 pub(crate) use source::Source;
 pub use source::{Dropped, Remote};
@@ -72,6 +72,8 @@ pub struct SendSpec {
     pub interface: Option<String>,
     /// Whether RTCP goes to the port of RTP.
     pub rtcp_mux: bool,
+    /// The key to seal it with; the description holds it.
+    pub key: Option<SdesKey>,
 }
 
 /// Why a session was not made, or cannot be asked.

@@ -21,6 +21,8 @@ pub(crate) enum Read {
     Format(Lane, TrackFormat),
     /// A picture, or a packet of sound.
     Unit(Lane, ReadUnit),
+    /// So many packets did not come.
+    Lost(u64),
 }
 
 /// See [`Read::Unit`].

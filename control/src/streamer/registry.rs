@@ -10,9 +10,10 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::medium::{Medium, ReceiverInfo, SharedInfo};
 use super::output::{Output, SenderState, Shared as OutputShared};
 use super::security::Guard;
-use super::session::{Medium, ReceiverInfo, Session, SharedInfo};
+use super::session::Session;
 use super::sockets::{Interface, Pair, sending};
 use super::source::Source;
 use super::{MediaDescription, ReceiveSpec, SendSpec, StreamerError};
@@ -44,7 +45,7 @@ pub struct StreamerInfo {
     /// What it sends.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub sends: Option<SenderState>,
-    /// The description of what it sends, when that is known.
+    /// The description of what it sends, in the answer to who made it, if it is known by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sdp: Option<String>,
     /// Seconds since it was made.
@@ -159,7 +160,11 @@ impl Streamers {
         if is_live {
             shared.wait_for_sdp(DESCRIPTION_WAIT).await;
         }
-        Ok(self.info(made.id).unwrap_or(made))
+        let info = self.info(made.id).unwrap_or(made);
+        Ok(StreamerInfo {
+            sdp: shared.sdp(),
+            ..info
+        })
     }
 
     /// Ends a session; returns when its ports are free.
@@ -245,7 +250,7 @@ impl Streamers {
 
 impl Entry {
     fn info(&self, id: u64) -> StreamerInfo {
-        let (mut receives, mut sends, mut sdp) = (None, None, None);
+        let (mut receives, mut sends) = (None, None);
         let direction = match &self.side {
             Side::In(shared) => {
                 let info = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,7 +259,6 @@ impl Entry {
             }
             Side::Out(shared) => {
                 sends = Some(shared.state());
-                sdp = shared.sdp();
                 "out"
             }
         };
@@ -264,7 +268,7 @@ impl Entry {
             direction,
             receives,
             sends,
-            sdp,
+            sdp: None,
             age_s: self.created.elapsed().as_secs(),
         }
     }

@@ -5,14 +5,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fanmill_engine::packet::rtp::RtpHeader;
-use fanmill_engine::srtp::{MasterKey, Opener, Profile, ReplayWindow, RtcpSession, SrtpError};
+use fanmill_engine::packet::rtp::{FIXED_HEADER_BYTES, RtpHeader};
+use fanmill_engine::srtp::{
+    MasterKey, Opener, Profile, ReplayWindow, RtcpSession, Sealer, SrtpError,
+};
 
 /// A profile and the key for it.
 #[derive(Clone)]
 pub struct SdesKey {
     profile: Profile,
     key: MasterKey,
+    /// Key and salt in base64, as a description has them.
+    inline: String,
 }
 
 impl std::fmt::Debug for SdesKey {
@@ -78,7 +82,29 @@ impl SdesKey {
             .split_at_checked(profile.key_len())
             .ok_or(SdesError::Key)?;
         let key = MasterKey::new(profile, key, salt).map_err(|_| SdesError::Key)?;
-        Ok(Self { profile, key })
+        Ok(Self {
+            profile,
+            key,
+            inline: inline.to_owned(),
+        })
+    }
+
+    /// One that nobody has yet, of the suite that every receiver speaks.
+    ///
+    /// # Panics
+    /// If the system has no random numbers.
+    #[must_use]
+    pub fn random() -> Self {
+        const PROFILE: Profile = Profile::Aes128CmSha1_80;
+        let mut key = [0; PROFILE.key_len() + PROFILE.salt_len()];
+        aws_lc_rs::rand::fill(&mut key).expect("the system has random numbers");
+        let inline = STANDARD.encode(key);
+        Self::new("AES_CM_128_HMAC_SHA1_80", &inline).expect("the key has its length")
+    }
+
+    /// What stands after the tag of `a=crypto`.
+    pub(super) fn attribute(&self) -> String {
+        format!("{} inline:{}", self.suite(), self.inline)
     }
 
     /// Its suite's name in SDP.
@@ -141,20 +167,30 @@ impl Guard {
     }
 }
 
-#[cfg(test)]
-impl SdesKey {
-    /// Seals a packet as its sender does.
-    pub(super) fn seal(
-        &self,
-        packet: &[u8],
-        header_len: usize,
-        index: u64,
-    ) -> Result<Vec<u8>, SrtpError> {
-        let sealer = fanmill_engine::srtp::Sealer::new(self.profile, &self.key)?;
-        let mut out = vec![0; packet.len() + sealer.overhead()];
-        let (header, payload) = packet.split_at(header_len);
-        sealer.seal(index, header, payload, &mut out)?;
+/// Seals what is sent.
+pub(super) struct Seal {
+    sealer: Sealer,
+    rtcp: RtcpSession,
+}
+
+impl Seal {
+    pub(super) fn new(key: &SdesKey) -> Result<Self, SrtpError> {
+        Ok(Self {
+            sealer: Sealer::new(key.profile, &key.key)?,
+            rtcp: RtcpSession::new(key.profile, &key.key, &key.key)?,
+        })
+    }
+
+    /// Seals a packet that has no more than the fixed header before its payload.
+    pub(super) fn rtp(&self, index: u64, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
+        let mut out = vec![0; packet.len() + self.sealer.overhead()];
+        let (header, payload) = packet.split_at(FIXED_HEADER_BYTES);
+        self.sealer.seal(index, header, payload, &mut out)?;
         Ok(out)
+    }
+
+    pub(super) fn rtcp(&mut self, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
+        self.rtcp.seal(packet)
     }
 }
 

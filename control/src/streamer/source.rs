@@ -376,6 +376,7 @@ impl Source {
             Ordered::Packet(packet) => packet,
             Ordered::Gap(missing) => {
                 self.lost += missing;
+                out.push(Read::Lost(missing));
                 if let Some((_, reader)) = &mut self.reader {
                     reader.gap();
                 }

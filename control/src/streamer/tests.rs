@@ -7,7 +7,7 @@ use fanmill_engine::packet::rtcp::{Compound, RtcpPacket, SenderInfo};
 use fanmill_engine::packet::rtcp_write::RtcpWriter;
 
 use super::reader::{Read, ReadUnit};
-use super::security::{Guard, SdesKey};
+use super::security::{Guard, SdesKey, Seal};
 use super::source::{RELEARN_US, Remote, Source};
 use super::{RtpFormat, parse};
 use crate::ingest::TrackFormat;
@@ -264,7 +264,7 @@ fn sealed_packets_are_opened_and_forged_ones_dropped() {
     let mut bench = Bench::new(RtpFormat::Pcma, PCMA, Remote::Learnt, Some(guard));
     let sealed = |key: &SdesKey, number: u16| {
         let plain = rtp(PCMA, number, 0, 1, &[number as u8]);
-        let sealed = key.seal(&plain, 12, number.into());
+        let sealed = Seal::new(key).and_then(|seal| seal.rtp(number.into(), &plain));
         sealed.unwrap_or_else(|error| panic!("{error}"))
     };
     let forged = sealed(&key(&KEY.replace("WUw", "WUv")), 4);

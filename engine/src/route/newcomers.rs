@@ -120,7 +120,8 @@ impl Rendition {
 
     /// Whether somebody waits who cannot begin with anything that is here.
     pub(crate) fn waits_for_keyframe(&self) -> bool {
-        self.spec.video && self.waiting > 0 && self.store.cache_start().is_none()
+        let waits = self.waiting > 0 && self.store.cache_start().is_none();
+        self.spec.video && (waits || !self.changing.is_empty())
     }
 
     /// Lets viewers who wait, or have not caught up, begin with the first packet of the burst that

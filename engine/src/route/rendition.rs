@@ -17,6 +17,7 @@ use crate::route::served::Served;
 use crate::route::store::PacketStore;
 use crate::route::sweep::{Sent, Sweep};
 use crate::route::viewer::{MAX_INDEX_GAP, Stage, Viewer};
+use crate::shard::changes::Change;
 use crate::shard::peer::Peer;
 use crate::tap::TapFeed;
 use crate::transit::TransitTally;
@@ -32,6 +33,8 @@ pub(crate) struct Rendition {
     pub(crate) spec: RenditionSpec,
     pub(crate) store: PacketStore,
     pub(crate) viewers: Vec<Viewer>,
+    /// Tracks that show another encoding until this one begins with a keyframe.
+    pub(crate) changing: Vec<Change>,
     /// At its home: other shards that have viewers of it.
     pub(crate) exports: Vec<ShardId>,
     /// At its home: consumers in this process.
@@ -78,6 +81,7 @@ impl Rendition {
             spec,
             store: PacketStore::new(size, caches),
             viewers: Vec::new(),
+            changing: Vec::new(),
             exports: Vec::new(),
             taps: Vec::new(),
             tapped: false,

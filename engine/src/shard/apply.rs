@@ -50,10 +50,10 @@ impl Core {
             Command::Attach(tracks, rendition, payloads) => {
                 let attached = tracks
                     .into_iter()
-                    .map(|id| self.attach(id, rendition, &payloads));
+                    .map(|id| self.attach_or_change(id, rendition, &payloads));
                 attached.fold(Some(()), Option::and)
             }
-            Command::Detach(id) => self.detach(id),
+            Command::Detach(id) => self.show_nothing(id),
             Command::AddTap(id, feed) => self.add_tap(id, *feed),
             Command::AddProducer(feed) => self.add_producer(*feed),
             Command::RemoveProducer(id) => self.remove_producer(id, tx),
@@ -182,7 +182,7 @@ impl Core {
         let first = spec.codecs.first()?;
         let (video, clock_rate) = (first.codec.kind() == MediaKind::Video, first.clock_rate);
         let track = self.transports.get(place)?.tracks.len();
-        let has_alternatives = spec.has_alternatives();
+        let alternative_of = spec.with_alternatives();
         let mut sources = Vec::with_capacity(spec.encodings.len());
         for (encoding, encoding_spec) in spec.encodings.iter().enumerate() {
             let id = encoding_spec.rendition;
@@ -191,7 +191,7 @@ impl Core {
                 id,
                 home,
                 video,
-                has_alternatives,
+                alternative_of,
                 codecs,
                 served: Arc::clone(&encoding_spec.served),
             };
@@ -330,12 +330,13 @@ impl Core {
         }
         let (_, mut removed) = self.renditions.remove(&id)?;
         removed.publish_served();
+        self.forget_changes(place, std::mem::take(&mut removed.changing));
         self.pending.retain(|pending| *pending != place);
         self.tapped.retain(|tapped| *tapped != place);
         Some(())
     }
 
-    fn attach(
+    pub(super) fn attach(
         &mut self,
         id: OutgoingTrackId,
         rendition: RenditionId,
@@ -381,6 +382,13 @@ impl Core {
         };
         self.note_attachment(track);
         Some(())
+    }
+
+    fn show_nothing(&mut self, id: OutgoingTrackId) -> Option<()> {
+        self.outgoing
+            .get_mut(self.outgoing.place(&id)?)?
+            .changing_to = None;
+        self.detach(id)
     }
 
     /// Detaches a track if it is attached; `None` only if there is no such track.

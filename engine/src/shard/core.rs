@@ -290,6 +290,13 @@ impl Core {
 
     /// Sends a burst to the viewers on this shard.
     pub(super) fn send_burst<T: Tx>(&mut self, place: u32, tx: &mut T) {
+        if self
+            .renditions
+            .get(place)
+            .is_some_and(Rendition::lets_change)
+        {
+            self.change_over(place);
+        }
         let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };
@@ -299,7 +306,7 @@ impl Core {
             self.overload.note(now_us.saturating_sub(since_us), now_us);
         }
         let sent = rendition.fan_out(&mut self.peers, &mut self.transit, tx);
-        if rendition.spec.has_alternatives {
+        if rendition.spec.alternative_of.is_some() {
             self.note_burst(place, tx.now_us());
         }
         self.note_sent(sent);

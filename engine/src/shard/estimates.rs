@@ -44,6 +44,15 @@ impl Estimates {
         Some(estimated.estimator.estimate_bps()).filter(|bps| *bps > 0)
     }
 
+    /// Whether a peer is sent more than its network carries.
+    pub(crate) fn is_overused(&self, transport: u32) -> bool {
+        let estimated = self.0.get(transport as usize).and_then(Option::as_ref);
+        estimated.is_some_and(|estimated| {
+            let bps = estimated.estimator.estimate_bps();
+            bps > 0 && bps < estimated.estimator.sent_bps()
+        })
+    }
+
     fn begin(&mut self, transport: u32, peer: &Peer) {
         let place = transport as usize;
         if self.0.len() <= place {
@@ -160,7 +169,7 @@ impl Core {
             return;
         };
         let transport = rendition.viewers[place].peer;
-        if rendition.spec.has_alternatives {
+        if rendition.spec.alternative_of.is_some() {
             if let Some(peer) = self.peers.get(transport as usize) {
                 self.estimates.begin(transport, peer);
             }
@@ -179,7 +188,7 @@ impl Core {
                 return false;
             };
             let rendition = self.renditions.get(*rendition);
-            rendition.is_some_and(|rendition| rendition.spec.has_alternatives)
+            rendition.is_some_and(|rendition| rendition.spec.alternative_of.is_some())
         })
     }
 
@@ -255,7 +264,12 @@ impl Core {
             else {
                 return None;
             };
-            let chosen = self.renditions.get(rendition)?.spec.has_alternatives;
+            let chosen = self
+                .renditions
+                .get(rendition)?
+                .spec
+                .alternative_of
+                .is_some();
             chosen.then_some((*track, rendition, place))
         })?;
         let outgoing = self.outgoing.get_mut(track)?;

@@ -6,6 +6,7 @@
 //! and the writes that wake a sleeping neighbour.
 
 mod apply;
+pub(crate) mod changes;
 mod core;
 pub(crate) mod estimates;
 mod ice;

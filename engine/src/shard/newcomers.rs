@@ -41,7 +41,7 @@ impl Core {
         for place in &self.newcomers {
             if let Some(rendition) = self.renditions.get_mut(*place) {
                 rendition.catch_up(&mut slice);
-                if rendition.spec.has_alternatives {
+                if rendition.spec.alternative_of.is_some() {
                     let now_us = slice.tx.now_us();
                     slice.estimates.note_slice(rendition, slice.peers, now_us);
                 }

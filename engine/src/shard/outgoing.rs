@@ -18,6 +18,8 @@ pub(crate) enum Attachment {
 pub(crate) struct OutgoingTrack {
     pub(crate) spec: OutgoingTrackSpec,
     pub(crate) attachment: Attachment,
+    /// The rendition it shows from its next keyframe on.
+    pub(crate) changing_to: Option<u32>,
     /// Next index on the retransmission SSRC.
     pub(crate) rtx_index: u64,
     pub(crate) repair: Repair,
@@ -62,6 +64,7 @@ impl OutgoingTrack {
         Self {
             spec,
             attachment: Attachment::Detached(Box::new(viewer)),
+            changing_to: None,
             rtx_index: u64::from(rtx_first & 0x7fff),
             repair: Repair::new(),
             repaired: Repaired::default(),

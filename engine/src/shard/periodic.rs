@@ -58,6 +58,7 @@ impl Core {
             if !rendition.taps.is_empty() {
                 self.tend_taps(place);
             }
+            self.end_waits(place);
             let Some(rendition) = self.renditions.get_mut(place) else {
                 continue;
             };
@@ -67,7 +68,7 @@ impl Core {
                 }
                 self.newcomers.push(place);
             }
-            if rendition.viewers.is_empty() {
+            if rendition.viewers.is_empty() && rendition.changing.is_empty() {
                 rendition.keyframes.unwanted();
             }
             if !rendition.keyframes.due(self.now_us) {

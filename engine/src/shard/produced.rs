@@ -41,7 +41,7 @@ impl Core {
                 id: track.rendition,
                 home,
                 video: is_video(&track.codecs),
-                has_alternatives: false,
+                alternative_of: None,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };

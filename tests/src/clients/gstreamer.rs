@@ -1,5 +1,5 @@
-//! GStreamer's webrtcbin and rtmp2sink, through the distribution's Python. webrtcbin sends no connectivity check
-//! to a loopback address.
+//! GStreamer's webrtcbin, rtmp2sink and RTSP server, through the distribution's Python. webrtcbin sends
+//! no connectivity check to a loopback address.
 
 use std::process::Stdio;
 
@@ -37,6 +37,20 @@ pub fn rtmp_publish(url: &str) -> Result<Process> {
         .arg(url)
         .stdin(Stdio::null());
     Ok(Process::spawn("GStreamer", &mut command)?.polite())
+}
+
+/// A camera: serves `/stream1` by RTSP on a port of this machine, to those who know user and password,
+/// until the value is dropped.
+///
+/// # Errors
+/// If there is no Python.
+pub fn rtsp_camera(port: u16, user: &str, password: &str) -> Result<Process> {
+    let mut command = python(None);
+    command
+        .arg(script("gst_camera.py"))
+        .args([&port.to_string(), user, password])
+        .stdin(Stdio::null());
+    Ok(Process::spawn("camera", &mut command)?.polite())
 }
 
 /// Watches a stream of `codec` for `seconds` of decoded video.

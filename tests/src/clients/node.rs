@@ -73,6 +73,14 @@ pub async fn libwebrtc_watch(url: &str, seconds: u32) -> Result<Seen> {
 }
 
 fn node(name: &str) -> Result<Command> {
+    Ok(program(name)?.into())
+}
+
+/// One of the programs for Node.js, with the packages it needs.
+///
+/// # Errors
+/// If they are not installed.
+pub fn program(name: &str) -> Result<std::process::Command> {
     let modules = PathBuf::from(FOLDER).join("node_modules");
     if !modules.exists() {
         bail!(
@@ -80,7 +88,7 @@ fn node(name: &str) -> Result<Command> {
             modules.display()
         );
     }
-    let mut command = Command::new("node");
+    let mut command = std::process::Command::new("node");
     command.env("NODE_PATH", modules).arg(script(name));
     Ok(command)
 }

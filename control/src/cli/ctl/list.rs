@@ -131,7 +131,7 @@ pub(super) fn transports(answer: Value) -> Result<String, CtlError> {
     Ok(table.render())
 }
 
-fn or_dash(cell: Option<String>) -> String {
+pub(super) fn or_dash(cell: Option<String>) -> String {
     cell.filter(|cell| !cell.is_empty())
         .unwrap_or_else(|| "-".to_owned())
 }
@@ -181,7 +181,7 @@ fn bitrate(bps: u64) -> String {
     }
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -4,6 +4,7 @@
 
 mod events;
 mod list;
+mod media;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   fanmill ctl streams                    table of the streams
   fanmill ctl transports                 table of the publishers and viewers
+  fanmill ctl recorders                  table of what is recorded
+  fanmill ctl players                    table of the recordings that are played
   fanmill ctl streams --json             the same as JSON (method stream.list)
   fanmill ctl events                     what happens, a line each, until it is stopped
   fanmill ctl events '{\"kinds\": [\"recorder.*\"], \"stream\": \"cam*\"}'
@@ -37,7 +40,7 @@ pub struct CtlArgs {
     /// Print JSON on one line
     #[arg(long)]
     json: bool,
-    /// `streams`, `transports`, `events`, or the name of an admin method
+    /// `streams`, `transports`, `recorders`, `players`, `events`, or the name of an admin method
     method: String,
     /// The method's parameters: a JSON object, or an array of them in order
     #[arg(value_name = "JSON PARAMS", value_parser = parse_params)]
@@ -75,6 +78,36 @@ pub enum CtlError {
     Output(#[from] io::Error),
 }
 
+/// A word for a method whose answer is shown as a table.
+struct List {
+    word: &'static str,
+    method: &'static str,
+    table: fn(Value) -> Result<String, CtlError>,
+}
+
+const LISTS: [List; 4] = [
+    List {
+        word: "streams",
+        method: "stream.list",
+        table: list::streams,
+    },
+    List {
+        word: "transports",
+        method: "transport.list",
+        table: list::transports,
+    },
+    List {
+        word: "recorders",
+        method: "recorder.list",
+        table: media::recorders,
+    },
+    List {
+        word: "players",
+        method: "player.list",
+        table: media::players,
+    },
+];
+
 /// Calls the method and prints its result.
 ///
 /// # Errors
@@ -84,14 +117,14 @@ pub fn run(args: CtlArgs) -> Result<(), CtlError> {
     if args.method == "events" {
         return events::run(&mut client, args.params, args.json);
     }
-    let text = match (args.method.as_str(), args.json) {
-        ("streams", false) => list::streams(client.call("stream.list", args.params)?),
-        ("transports", false) => list::transports(client.call("transport.list", args.params)?),
-        ("streams", true) => Ok(format!("{}\n", client.call("stream.list", args.params)?)),
-        ("transports", true) => Ok(format!("{}\n", client.call("transport.list", args.params)?)),
-        (method, true) => Ok(format!("{}\n", client.call(method, args.params)?)),
-        (method, false) => Ok(format!("{:#}\n", client.call(method, args.params)?)),
-    }?;
+    let listed = LISTS.iter().find(|list| list.word == args.method);
+    let method = listed.map_or(args.method.as_str(), |list| list.method);
+    let answer = client.call(method, args.params)?;
+    let text = match listed {
+        _ if args.json => format!("{answer}\n"),
+        Some(list) => (list.table)(answer)?,
+        None => format!("{answer:#}\n"),
+    };
     Ok(print(&text)?)
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use fanmill_engine::packet::codec::{Codec, MediaKind};
 
-use super::super::worker::{Item, Source};
 use crate::media::reorder::Packet;
+use crate::taps::{Item, Source};
 
 /// The seconds that are encoded.
 pub(super) const SECONDS: u32 = 3;

@@ -8,7 +8,7 @@ use fanmill_engine::packet::codec::Codec;
 
 use super::capture::{Heard, SECONDS, capture_scene};
 use super::{OPUS, VP8, decode, record, spec, times};
-use crate::recorder::worker::Item;
+use crate::taps::Item;
 
 /// A flash and a beep at each whole second, of a tenth of it.
 const PICTURE: &str = "color=black:size=160x90:rate=30:duration=3,\

@@ -29,9 +29,9 @@ const BACKOFF: [Duration; 6] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
 ];
 
 /// How packets shall come.

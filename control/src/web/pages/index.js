@@ -1,9 +1,11 @@
-// The front page: what is live, and the way in.
+// The front page: what is live, the way in, and what is recorded.
 
 import { HttpProblem, explain } from './messages.js';
 import { formatBitrate } from './stats.js';
 
 const PERIOD_MS = 2000;
+// How often a stream's picture is asked for.
+const PICTURE_PERIOD_MS = 5000;
 const note = document.getElementById('note');
 const list = document.getElementById('streams');
 const name = document.getElementById('name');
@@ -35,46 +37,144 @@ function trackText(track) {
   return parts.filter(Boolean).join(' · ');
 }
 
-function item(stream) {
+// Rows are kept from one look to the next, so that a button in use is not replaced, nor a picture.
+const rows = new Map();
+
+function makeRow(stream) {
   const row = element('li', 'card stream');
+  const picture = element('img', 'thumbnail');
+  Object.assign(picture, { alt: '', width: 160, height: 90, hidden: true });
+  picture.addEventListener('load', () => (picture.hidden = false));
+  picture.addEventListener('error', () => (picture.hidden = true));
   const about = element('div', 'about');
+  const side = element('div', 'side');
+  const record = element('button', '', 'Record');
+  Object.assign(record, { type: 'button', hidden: true });
+  record.addEventListener('click', () => toggleRecording(stream.name, record));
+  row.append(picture, about, side, record);
+  return { row, picture, about, side, record, picturedAt_ms: -PICTURE_PERIOD_MS };
+}
+
+function showStream(stream, { about, side }) {
   const title = element('a', 'name', stream.name);
   title.href = `/watch/${encodeURIComponent(stream.name)}`;
-  about.append(title);
-  for (const track of stream.tracks ?? []) about.append(element('span', 'hint', trackText(track)));
-  const side = element('div', 'side');
+  const tracks = stream.tracks ?? [];
+  about.replaceChildren(title, ...tracks.map((track) => element('span', 'hint', trackText(track))));
   const [look, word] = stream.live ? ['badge live', 'live'] : ['badge', 'waiting'];
-  const badge = element('span', look, word);
   const viewers = stream.viewers === 1 ? '1 viewer' : `${stream.viewers ?? 0} viewers`;
-  side.append(badge, element('span', 'hint', viewers));
+  side.replaceChildren(element('span', look, word), element('span', 'hint', viewers));
   const backup = (stream.publishers ?? []).find((publisher) => publisher.role === 'backup');
   if (backup) side.append(element('span', 'hint', backup.on_air ? 'backup on air' : 'with backup'));
   if (stream.live) side.append(element('span', 'hint', uptime(stream.uptime_s)));
-  row.append(about, side);
-  return row;
 }
 
-let shown = '';
-async function refresh() {
+// Pictures of streams that nobody looks at are not asked for, nor of those the server cannot decode.
+function showPicture(stream, made) {
+  const pictured = (track) => ['VP8', 'H264'].includes(track.codec);
+  if (!stream.live || !(stream.tracks ?? []).some(pictured)) {
+    made.picture.hidden = true;
+    return;
+  }
+  const now_ms = performance.now();
+  if (document.hidden || now_ms - made.picturedAt_ms < PICTURE_PERIOD_MS) return;
+  made.picturedAt_ms = now_ms;
+  const address = `/${encodeURIComponent(stream.name)}/thumbnail.jpg`;
+  made.picture.src = `${address}?width=160&at=${Math.floor(now_ms)}`;
+}
+
+// What records a stream into files; those that hold the last seconds are not for a button.
+const recorderOf = (stream, recorders) =>
+  recorders?.find(({ state, ...recorder }) => {
+    return recorder.stream === stream && ['recording', 'waiting', 'failed'].includes(state);
+  });
+
+function showRecorder(stream, recorders, { record, side }) {
+  const recorder = recorderOf(stream.name, recorders);
+  record.hidden = !recorders || (!recorder && !stream.live);
+  record.textContent = recorder ? 'Stop recording' : 'Record';
+  const label = recorder ? `Stop recording ${stream.name}` : `Record ${stream.name}`;
+  record.setAttribute('aria-label', label);
+  record.dataset.recorder = recorder?.id ?? '';
+  if (!recorder) return;
+  const failed = recorder.state === 'failed';
+  const text = failed
+    ? `recording failed: ${recorder.error}`
+    : `recording · ${uptime(recorder.duration_ms / 1000)}`;
+  side.append(element('span', failed ? 'hint problem' : 'hint recording', text));
+}
+
+async function toggleRecording(stream, button) {
+  const { recorder } = button.dataset;
+  const [command, request] = recorder
+    ? ['stop', { recorder: Number(recorder) }]
+    : ['create', { stream }];
+  button.disabled = true;
+  problem = '';
   try {
-    const response = await fetch('/api/streams', {
-      cache: 'no-store',
-      signal: AbortSignal.timeout(5000),
+    const response = await fetch(`/api/recorders/${command}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify(request),
     });
     if (!response.ok) throw await HttpProblem.from(response);
-    const streams = await response.json();
-    streams.sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
-    const text = JSON.stringify(streams);
-    if (text !== shown) list.replaceChildren(...streams.map(item));
-    shown = text;
-    note.textContent = streams.length
-      ? ''
-      : 'Nobody is publishing yet. Name a stream above and be the first.';
-    note.classList.remove('problem');
   } catch (error) {
-    note.textContent = `The list of streams is not up to date. ${explain(error)}`;
-    note.classList.add('problem');
+    problem = error instanceof HttpProblem && error.detail ? error.detail : explain(error);
   }
-  setTimeout(refresh, PERIOD_MS);
+  button.disabled = false;
+  await look();
 }
-refresh();
+
+async function get(path) {
+  const response = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(5000) });
+  if (!response.ok) throw await HttpProblem.from(response);
+  return response.json();
+}
+
+function showAll(streams, recorders) {
+  const gone = new Set(rows.keys());
+  for (const stream of streams) {
+    gone.delete(stream.name);
+    if (!rows.has(stream.name)) rows.set(stream.name, makeRow(stream));
+    const made = rows.get(stream.name);
+    const text = JSON.stringify([stream, recorderOf(stream.name, recorders), Boolean(recorders)]);
+    if (text !== made.shown) {
+      showStream(stream, made);
+      showRecorder(stream, recorders, made);
+      made.shown = text;
+    }
+    showPicture(stream, made);
+  }
+  for (const name of gone) {
+    rows.get(name).row.remove();
+    rows.delete(name);
+  }
+  const order = streams.map((stream) => rows.get(stream.name).row);
+  // To move a row takes the focus from it.
+  if (order.some((row, place) => list.children[place] !== row)) list.replaceChildren(...order);
+}
+
+// What the last press of a button came to, until the next.
+let problem = '';
+
+function say(text, isProblem) {
+  note.textContent = text;
+  note.classList.toggle('problem', isProblem);
+}
+
+async function look() {
+  try {
+    const [streams, recorders] = await Promise.all([get('/api/streams'), get('/api/recorders')]);
+    streams.sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
+    showAll(streams, recorders);
+    const nobody = 'Nobody is publishing yet. Name a stream above and be the first.';
+    say(problem || (streams.length ? '' : nobody), Boolean(problem));
+  } catch (error) {
+    say(`The list of streams is not up to date. ${explain(error)}`, true);
+  }
+}
+
+async function keepUp() {
+  await look();
+  setTimeout(keepUp, PERIOD_MS);
+}
+keepUp();

@@ -84,6 +84,15 @@ async function stream(path) {
   if (await command('create', { stream: name, path })) await command('play', { stream: name });
 }
 
+// None of files the server cannot decode: the place stays empty.
+function thumbnail(path) {
+  const picture = element('img', 'thumbnail');
+  Object.assign(picture, { alt: '', width: 160, height: 90, loading: 'lazy' });
+  picture.addEventListener('error', () => (picture.hidden = true));
+  picture.src = `/recordings/thumbnails/${path.split('/').map(encodeURIComponent).join('/')}?width=160`;
+  return picture;
+}
+
 function fileItem(file) {
   const row = element('li', 'card stream');
   const about = element('div', 'about');
@@ -94,7 +103,7 @@ function fileItem(file) {
     button('Play here', `Play ${file.path} here`, () => preview(file.path)),
     button('Play as stream', `Play ${file.path} as a stream`, () => stream(file.path), 'primary'),
   );
-  row.append(about, side);
+  row.append(thumbnail(file.path), about, side);
   return row;
 }
 

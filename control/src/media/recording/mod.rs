@@ -1,19 +1,24 @@
 //! One recording, without files and clocks: packets of a stream's tracks in, heads and fragments
 //! of files out.
 //!
-//! A recorder thread pushes what its taps give and polls. A part is a file: it ends, and the next one
+//! A thread of the recorder, or of an output, pushes what its taps give and polls. A part is a file: it ends, and the next one
 //! begins, when the tracks it has no longer fit what comes. A fragment holds at most
 //! [`Settings::fragment_us`] and begins at a keyframe when one comes. It must never hold more than a
 //! fragment and what the reorder buffers wait for.
+
+mod track;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use fanmill_engine::packet::codec::MediaKind;
 
-use super::mux::{Sample, TrackHead};
-use super::track::{Ready, Track, TrackCounts, ticks};
+pub use track::TrackCounts;
+
+use track::{Ready, Track, ticks};
+
 use crate::media::clock::StreamClock;
+use crate::media::mux::{Sample, TrackHead};
 use crate::media::reorder::Packet;
 
 /// A part begins without a track that nothing came of for this long.

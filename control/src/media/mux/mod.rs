@@ -1,8 +1,9 @@
 //! Fragmented MP4 (ISO 14496-12): the head of a file, and fragments that are whole by themselves.
 //!
-//! A recording asks for bytes and gives them to the disk. Nothing here keeps state: a fragment says
+//! The recorder asks for bytes and gives them to the disk, outputs to their readers. Nothing here keeps state: a fragment says
 //! its own times (`tfdt`), so one that is left out, or the gap of a loss, moves nothing that follows.
 
+mod codecs;
 mod entry;
 
 use std::num::NonZeroU32;
@@ -206,12 +207,12 @@ fn sample_flags(keyframe: bool) -> SampleFlags {
 }
 
 /// A track's duration in movie ticks.
-pub(super) fn movie_ticks(track: &TrackHead) -> u64 {
+fn movie_ticks(track: &TrackHead) -> u64 {
     let ticks = u128::from(track.duration) * u128::from(MOVIE_TIMESCALE);
     u64::try_from(ticks / u128::from(track.timescale.get())).unwrap_or(u64::MAX)
 }
 
-pub(super) fn mvhd(created: Mp4FileTime, duration: u64, tracks: usize) -> MvhdBox {
+fn mvhd(created: Mp4FileTime, duration: u64, tracks: usize) -> MvhdBox {
     MvhdBox {
         creation_time: created,
         modification_time: created,
@@ -225,7 +226,7 @@ pub(super) fn mvhd(created: Mp4FileTime, duration: u64, tracks: usize) -> MvhdBo
 }
 
 /// A track with these tables. `media_duration` is what they hold: nothing in a fragmented file.
-pub(super) fn trak(
+fn trak(
     track: &TrackHead,
     id: u32,
     created: Mp4FileTime,

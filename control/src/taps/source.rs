@@ -1,7 +1,7 @@
-//! A publisher's track as a recorder hears it: a tap of the encoding that is recorded.
+//! A publisher's track as a recorder or an output hears it: a tap of the encoding that is wanted.
 //!
 //! Of several encodings it is the chosen one, or the best that comes in: it changes to a better one at
-//! that one's next keyframe. Used on the recorder threads only.
+//! that one's next keyframe. Used on the threads of its consumer only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use fanmill_engine::packet::codec::MediaKind;
 use fanmill_engine::signal::Signal;
 use fanmill_engine::tap::{Tap, TapItem, TapPacket, TapSpec};
 
-use super::worker::{Item, Source};
+use super::{Item, Source};
 use crate::media::reorder::Packet;
 use crate::model::{Encoding, IncomingStream, IncomingTrack};
 
@@ -18,7 +18,7 @@ use crate::model::{Encoding, IncomingStream, IncomingTrack};
 const RESELECT_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct TapSource {
+struct TapSource {
     track: Arc<IncomingTrack>,
     rid: Option<String>,
     signal: Signal,
@@ -30,14 +30,31 @@ pub(super) struct TapSource {
     first: Vec<Item>,
 }
 
-/// The sources of all tracks of a publisher. `rid` chooses a simulcast encoding where there is one
-/// of this name.
+/// The sources of all tracks of a publisher, from what comes next. `rid` chooses a simulcast encoding
+/// where there is one of this name.
 ///
 /// # Errors
 /// The process has no descriptor left.
 pub fn tap_sources(
     incoming: &IncomingStream,
     rid: Option<&str>,
+) -> std::io::Result<Vec<Box<dyn Source>>> {
+    sources(incoming, rid, false)
+}
+
+/// The sources of all tracks of a publisher; pictures from the latest keyframe on, as far as the shard
+/// keeps it.
+///
+/// # Errors
+/// The process has no descriptor left.
+pub fn tap_sources_from_cache(incoming: &IncomingStream) -> std::io::Result<Vec<Box<dyn Source>>> {
+    sources(incoming, None, true)
+}
+
+fn sources(
+    incoming: &IncomingStream,
+    rid: Option<&str>,
+    from_cache: bool,
 ) -> std::io::Result<Vec<Box<dyn Source>>> {
     // The threads look at their taps at their own pace: nobody waits for it.
     let signal = Signal::new()?;
@@ -51,7 +68,7 @@ pub fn tap_sources(
             selected: None,
             first: Vec::new(),
         };
-        source.tap = source.open(source.wanted());
+        source.tap = source.open(source.wanted(), from_cache);
         source.selected = Some(Instant::now());
         Box::new(source) as Box<dyn Source>
     };
@@ -68,11 +85,15 @@ impl TapSource {
         chosen.unwrap_or_else(|| self.track.best_encoding())
     }
 
-    fn open(&self, encoding: &Encoding) -> Option<Tap> {
-        match encoding.create_tap(TapSpec::new(self.signal.clone())) {
+    fn open(&self, encoding: &Encoding, from_cache: bool) -> Option<Tap> {
+        let spec = TapSpec {
+            from_cache,
+            ..TapSpec::new(self.signal.clone())
+        };
+        match encoding.create_tap(spec) {
             Ok(tap) => Some(tap),
             Err(error) => {
-                tracing::warn!(%error, "no tap for a recorder; it tries again");
+                tracing::warn!(%error, "no tap for a recorder or output; it tries again");
                 None
             }
         }
@@ -90,11 +111,11 @@ impl TapSource {
         let wanted = self.wanted().rendition();
         let has = |tap: &Option<Tap>| tap.as_ref().is_some_and(|tap| tap.rendition() == wanted);
         if self.tap.is_none() {
-            self.tap = self.open(self.wanted());
+            self.tap = self.open(self.wanted(), false);
         } else if has(&self.tap) {
             self.next = None;
         } else if !has(&self.next) && self.wanted().is_active() {
-            self.next = self.open(self.wanted());
+            self.next = self.open(self.wanted(), false);
         }
     }
 
@@ -151,7 +172,7 @@ impl Source for TapSource {
                 TapItem::Clock(clock) => Some(Item::Report(clock.ntp, clock.rtp)),
                 // The indices say so too.
                 TapItem::Lost(packets) => {
-                    tracing::debug!(packets, "a recorder's thread was behind");
+                    tracing::debug!(packets, "the thread of a recorder or output was behind");
                     continue;
                 }
                 TapItem::Restarted => Some(Item::Restarted),

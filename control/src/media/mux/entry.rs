@@ -1,6 +1,6 @@
 //! Sample entries: what a file says of a track's codec, read from the track's first unit.
 //!
-//! The recorder asks for one before it writes a track. It must never take a field from a bitstream
+//! A recording asks for one before a track begins. It must never take a field from a bitstream
 //! without checking that it is there: a unit that does not parse has no entry.
 
 use fanmill_engine::packet::codec::{BitReader, Codec, Resolution, resolution};
@@ -34,16 +34,19 @@ impl Description {
     /// codec that MP4 files do not hold.
     #[must_use]
     pub fn of(unit: &Unit) -> Option<Self> {
-        let codec = unit.codec;
-        if !unit.keyframe {
-            return None;
-        }
+        let begins = unit.keyframe.then_some(());
+        begins.and_then(|()| Self::read(unit.codec, &unit.data))
+    }
+
+    /// Reads it from the bytes of such a unit.
+    #[must_use]
+    pub fn read(codec: Codec, data: &[u8]) -> Option<Self> {
         let (entry, size) = match codec {
-            Codec::H264 => h264(&unit.data)?,
-            Codec::H265 => h265(&unit.data)?,
-            Codec::Vp8 => vp8(&unit.data)?,
-            Codec::Vp9 => vp9(&unit.data)?,
-            Codec::Av1 => av1(&unit.data)?,
+            Codec::H264 => h264(data)?,
+            Codec::H265 => h265(data)?,
+            Codec::Vp8 => vp8(data)?,
+            Codec::Vp9 => vp9(data)?,
+            Codec::Av1 => av1(data)?,
             Codec::Opus => return Some(Self::sound(codec, opus())),
             Codec::Pcmu => return Some(Self::sound(codec, g711(*b"ulaw"))),
             Codec::Pcma => return Some(Self::sound(codec, g711(*b"alaw"))),

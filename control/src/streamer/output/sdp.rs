@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::sdp::{Codec, CodecParameters, CodecProfile};
+use crate::streamer::SendSpec;
 
 /// A track as it is sent.
 #[derive(Debug, Clone)]
@@ -26,32 +27,30 @@ pub(super) const fn payload_type(codec: Codec) -> u8 {
         Codec::Vp9 => 98,
         Codec::Av1 => 99,
         Codec::H264 => 100,
-        #[allow(unreachable_patterns, reason = "codecs may be added")]
-        _ => 101,
+        Codec::H265 => 101,
     }
 }
 
 /// The description of these tracks.
-pub(super) fn describe(
-    stream: &str,
-    session: u64,
-    to: IpAddr,
-    (ttl, rtcp_mux): (u8, bool),
-    tracks: &[Described],
-) -> String {
+pub(super) fn describe(spec: &SendSpec, session: u64, tracks: &[Described]) -> String {
+    let (stream, to) = (&spec.stream, spec.to.ip());
     let family = match to {
         IpAddr::V4(_) => "IP4",
         IpAddr::V6(_) => "IP6",
     };
     // RFC 8866 5.7: hops are said of IPv4 groups only.
     let hops = match to {
-        IpAddr::V4(group) if group.is_multicast() => format!("/{ttl}"),
+        IpAddr::V4(group) if group.is_multicast() => format!("/{}", spec.ttl),
         _ => String::new(),
     };
     let mut sdp = format!(
         "v=0\r\no=- {session} 1 IN {family} {to}\r\ns={stream}\r\nc=IN {family} {to}{hops}\r\n\
          t=0 0\r\n"
     );
+    let transport = match spec.key {
+        Some(_) => "RTP/SAVP",
+        None => "RTP/AVP",
+    };
     for track in tracks {
         let codec = &track.codec;
         let number = payload_type(codec.codec);
@@ -64,13 +63,16 @@ pub(super) fn describe(
         // A String takes whatever is written.
         let _ = write!(
             sdp,
-            "m={kind} {} RTP/AVP {number}\r\na=rtpmap:{number} {name}/{rate}{channels}\r\n",
+            "m={kind} {} {transport} {number}\r\na=rtpmap:{number} {name}/{rate}{channels}\r\n",
             track.port
         );
         if let Some(parameters) = parameters(track) {
             let _ = write!(sdp, "a=fmtp:{number} {parameters}\r\n");
         }
-        if rtcp_mux {
+        if let Some(key) = &spec.key {
+            let _ = write!(sdp, "a=crypto:1 {}\r\n", key.attribute());
+        }
+        if spec.rtcp_mux {
             sdp.push_str("a=rtcp-mux\r\n");
         }
     }
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
     use crate::model::ProducedTrack;
     use crate::sdp::ProfileLevelId;
-    use crate::streamer::{RtpFormat, parse};
+    use crate::streamer::{RtpFormat, SdesKey, parse};
 
     #[test]
     fn what_is_described_is_read_again() {
@@ -164,8 +166,15 @@ mod tests {
                 parameter_sets: Vec::new(),
             },
         ];
-        let group = [239, 1, 2, 3].into();
-        let sdp = describe("cam", 7, group, (4, true), &tracks);
+        let spec = SendSpec {
+            stream: "cam".to_owned(),
+            to: ([239, 1, 2, 3], 5004).into(),
+            ttl: 4,
+            interface: None,
+            rtcp_mux: true,
+            key: Some(SdesKey::random()),
+        };
+        let sdp = describe(&spec, 7, &tracks);
         assert!(sdp.contains("c=IN IP4 239.1.2.3/4\r\n"), "{sdp}");
         assert!(sdp.contains("profile-level-id=64001f"), "{sdp}");
         let media = parse(&sdp).unwrap_or_else(|error| panic!("{error}"));
@@ -177,6 +186,11 @@ mod tests {
             panic!("{media:?}");
         };
         assert_eq!(*read, parameter_sets);
-        assert_eq!((media[1].port, media[1].address), (5006, Some(group)));
+        let suite = media[0].key.as_ref().map(SdesKey::suite);
+        assert_eq!(suite, Some("AES_CM_128_HMAC_SHA1_80"));
+        assert_eq!(
+            (media[1].port, media[1].address),
+            (5006, Some(spec.to.ip()))
+        );
     }
 }

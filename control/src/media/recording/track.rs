@@ -1,16 +1,16 @@
 //! One track on its way into a file: packets in order, units, their place in time.
 //!
-//! A [`Recording`](super::recording::Recording) pushes what a tap gives and takes samples. It must never put a sample
+//! A [`Recording`](super::Recording) pushes what a tap gives and takes samples. It must never put a sample
 //! before the last one: whatever a publisher's timestamps do, a file's time runs forward.
 
 use std::num::NonZeroU32;
 
 use fanmill_engine::packet::codec::{Codec, MediaKind};
 
-use super::mux::{Description, Sample};
 use crate::media::audio::opus_samples;
 use crate::media::clock::{StreamClock, TrackClock};
 use crate::media::depacketize::{Depacketizer, Unit};
+use crate::media::mux::{Description, Sample};
 use crate::media::reorder::{Ordered, Packet, Reorder};
 
 /// A sample is given up to the file after this long even if no other has followed it.

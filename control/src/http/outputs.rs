@@ -1,0 +1,229 @@
+//! Streams over HTTP, for players that know no WebRTC: files without an end, and HLS.
+//!
+//! What is in them, and who may be how slow, is [`Outputs`]'; here is only the form.
+
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::cors;
+use super::reply::Refusal;
+use super::server::Place;
+use crate::broadcast::BroadcastError;
+use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Outputs};
+
+/// The routes of streams for other players:
+///
+/// | path | what |
+/// |---|---|
+/// | `GET /{stream}/live.mp4` | fragmented MP4 without an end, from the latest keyframe on |
+/// | `GET /{stream}/index.m3u8` | HLS: the multivariant playlist |
+/// | `GET /{stream}/media.m3u8` | the media playlist; blocking reload by `_HLS_msn` and `_HLS_part` |
+/// | `GET /{stream}/hls/{folder}/{file}` | the segments, parts and initialization sections it names |
+///
+/// Pages of all origins may read them.
+pub fn outputs_router(outputs: Outputs) -> Router {
+    Router::new()
+        .route("/{stream}/live.mp4", get(mp4))
+        .route("/{stream}/index.m3u8", get(variant))
+        .route("/{stream}/media.m3u8", get(media))
+        .route("/{stream}/hls/{folder}/{file}", get(file))
+        .layer(axum::middleware::map_response(cors::allow_any_origin))
+        .with_state(outputs)
+}
+
+impl IntoResponse for OutputError {
+    fn into_response(self) -> Response {
+        let is_absent = matches!(self, Self::Broadcast(BroadcastError::NotLive(_)));
+        let text = self.to_string() + "\n";
+        let status = match self {
+            Self::Broadcast(error) => {
+                return with_retry(Refusal::from(error).into_response(), is_absent);
+            }
+            Self::Codec(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::Hls(HlsError::Missing) => StatusCode::NOT_FOUND,
+            Self::Hls(HlsError::TooFar) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let response = (status, text).into_response();
+        with_retry(response, status == StatusCode::SERVICE_UNAVAILABLE)
+    }
+}
+
+/// A refusal that nobody may keep; with `retry` it may soon be otherwise.
+fn with_retry(mut response: Response, retry: bool) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if retry {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    response
+}
+
+async fn mp4(State(outputs): State<Outputs>, stream: Path<String>, request: Request) -> Response {
+    live(&outputs, &stream, OutputKind::Mp4, "video/mp4", request).await
+}
+
+/// A file without an end.
+async fn live(
+    outputs: &Outputs,
+    stream: &str,
+    kind: OutputKind,
+    content_type: &'static str,
+    request: Request,
+) -> Response {
+    let reader = match outputs.read(stream, kind).await {
+        Ok(reader) => reader,
+        Err(error) => return error.into_response(),
+    };
+    let body = if request.method() == Method::HEAD {
+        Body::empty()
+    } else {
+        // Its place among the connections is given up for the stream. A server other than ours counts
+        // its connections itself.
+        match request.extensions().get::<Place>().map(Place::stay) {
+            Some(Some(connection)) => reader.hold(connection),
+            Some(None) => return Refusal::LongConnections.into_response(),
+            None => {}
+        }
+        Body::from_stream(stream::unfold(reader, async |mut reader| {
+            let bytes = reader.next().await?;
+            Some((bytes.map_err(io::Error::other), reader))
+        }))
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    let buffering = HeaderName::from_static("x-accel-buffering");
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONNECTION, "close"),
+        // Proxies of the nginx family gather answers before they pass them on.
+        (buffering, "no"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// Playlists are told anew with each part: caches between may answer those who ask at the same time.
+const BRIEFLY: &str = "public, max-age=1";
+
+/// What a playlist says once something is there does not change: it is asked for by this URL once.
+const WHILE_LISTED: &str = "public, max-age=10";
+
+/// Files do not change. What is no longer listed is not asked for.
+const FOR_EVER: &str = "public, max-age=3600, immutable";
+
+async fn variant(
+    State(outputs): State<Outputs>,
+    Path(stream): Path<String>,
+    request: Request,
+) -> Response {
+    let text = outputs.hls_variant(&stream, reader(&request)).await;
+    answer(text.map(|text| [text].into()), PLAYLIST, BRIEFLY)
+}
+
+async fn media(
+    State(outputs): State<Outputs>,
+    Path(stream): Path<String>,
+    request: Request,
+) -> Response {
+    let asked = match asked(request.uri().query()) {
+        Ok(asked) => asked,
+        Err(why) => {
+            let response = (StatusCode::BAD_REQUEST, why).into_response();
+            return with_retry(response, false);
+        }
+    };
+    let keep = if asked.is_some() {
+        WHILE_LISTED
+    } else {
+        BRIEFLY
+    };
+    let text = outputs.hls_media(&stream, asked, reader(&request)).await;
+    answer(text.map(|text| [text].into()), PLAYLIST, keep)
+}
+
+async fn file(
+    State(outputs): State<Outputs>,
+    Path((stream, folder, name)): Path<(String, String, String)>,
+) -> Response {
+    let content = match File::parse(&name) {
+        Some(file) => outputs.hls_file(&stream, &folder, file).await,
+        None => Err(HlsError::Missing.into()),
+    };
+    answer(content, "video/mp4", FOR_EVER)
+}
+
+/// The delivery directives (8216bis 6.2.5.2). Others, and other parameters, are let pass.
+fn asked(query: Option<&str>) -> Result<Option<Asked>, &'static str> {
+    const WRONG: &str = "_HLS_msn and _HLS_part are decimal numbers\n";
+    let parameters = || query.unwrap_or_default().split('&');
+    let number = |name: &str| {
+        let given = parameters().find_map(|parameter| parameter.strip_prefix(name));
+        given.map(|digits| digits.parse::<u64>().map_err(|_| WRONG))
+    };
+    match (
+        number("_HLS_msn=").transpose()?,
+        number("_HLS_part=").transpose()?,
+    ) {
+        (Some(segment), part) => Ok(Some(Asked { segment, part })),
+        (None, Some(_)) => Err("_HLS_part is of the segment in _HLS_msn, which is missing\n"),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Tells readers from each other, as far as can be seen: HLS has no connection that lasts.
+fn reader(request: &Request) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map(|peer| peer.ip()).hash(&mut hasher);
+    for name in [HeaderName::from_static("x-forwarded-for"), USER_AGENT] {
+        request.headers().get(&name).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Playlists and files.
+fn answer(
+    content: Result<Content, OutputError>,
+    content_type: &'static str,
+    keep: &'static str,
+) -> Response {
+    let content = match content {
+        Ok(content) => content,
+        Err(error) => return error.into_response(),
+    };
+    let len: usize = content.iter().map(Bytes::len).sum();
+    let count = content.len();
+    let pieces = (0..count).map(move |place| Ok::<_, Infallible>(content[place].clone()));
+    let mut response = Response::new(Body::from_stream(stream::iter(pieces)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, keep),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,334 @@
+//! The output threads: they take packets off the taps and give pieces to readers.
+//!
+//! Each carries many streams; a stream stays on one thread. They are neither shards nor tokio's threads,
+//! and they never wait for a reader.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fanmill_engine::packet::codec::MediaKind;
+
+use super::hls::{Packager, Shelf};
+use super::reader::Feed;
+use super::remux::{Begin, Piece, Remux};
+use crate::media::mux::MuxError;
+use crate::media::recording::{Output, Recording, Settings};
+use crate::taps::{EngineClock, Item, Source};
+
+/// How often a thread looks after its streams: taps hold what comes meanwhile.
+const TURN: Duration = Duration::from_millis(10);
+
+/// How often a keyframe is wished for.
+const KEYFRAME_WISH: Duration = Duration::from_millis(500);
+
+/// Items taken from one source in a turn: the others get theirs.
+const ITEMS_A_TURN: usize = 4096;
+
+/// The most a fragment holds: what it delays readers.
+const FRAGMENT_US: u64 = 100_000;
+
+/// How long a missing packet is waited for: some retransmissions.
+const WAIT_US: u64 = 400_000;
+
+/// What a thread is told.
+pub(super) enum Command {
+    Add(Box<Running>),
+    /// The publisher's tracks; none: it left.
+    Attach(u64, Vec<Box<dyn Source>>),
+    /// Somebody reads.
+    Read(u64, Feed),
+    /// Somebody reads HLS, or nobody does any more.
+    Hls(u64, bool),
+    /// The stream is over: readers are told so.
+    Finish(u64),
+    /// Ends a stream's output.
+    Remove(u64),
+}
+
+/// All output threads.
+#[derive(Debug)]
+pub(super) struct Workers(Vec<Sender<Command>>);
+
+impl Workers {
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
+        let start = |number| {
+            let (sender, commands) = mpsc::channel();
+            let thread = Thread::default();
+            std::thread::Builder::new()
+                .name(format!("output-{number}"))
+                .spawn(move || thread.run(&commands))?;
+            Ok(sender)
+        };
+        let threads = (0..threads.max(1)).map(start);
+        Ok(Self(threads.collect::<io::Result<_>>()?))
+    }
+
+    /// Tells the thread of stream `id`; `false` if it has ended.
+    pub(super) fn tell(&self, id: u64, command: Command) -> bool {
+        let thread = usize::try_from(id).unwrap_or(0) % self.0.len();
+        self.0[thread].send(command).is_ok()
+    }
+}
+
+#[derive(Default)]
+struct Thread {
+    running: Vec<Running>,
+    clock: EngineClock,
+}
+
+impl Thread {
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            // Without streams there is nothing to look after.
+            if self.running.is_empty() {
+                match commands.recv() {
+                    Ok(command) => self.obey(command),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match commands.try_recv() {
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            let began = Instant::now();
+            for running in &mut self.running {
+                running.turn(&mut self.clock);
+            }
+            std::thread::sleep(TURN.saturating_sub(began.elapsed()));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let (id, command) = match command {
+            Command::Add(running) => return self.running.push(*running),
+            Command::Remove(id) => return self.running.retain(|running| running.id != id),
+            Command::Attach(id, _)
+            | Command::Read(id, _)
+            | Command::Hls(id, _)
+            | Command::Finish(id) => (id, command),
+        };
+        let now_us = self.clock.now_us();
+        let Some(running) = self.running.iter_mut().find(|running| running.id == id) else {
+            return;
+        };
+        match command {
+            Command::Attach(_, sources) => running.attach(sources, now_us),
+            Command::Read(_, feed) => running.read(feed),
+            Command::Hls(_, true) => running.begin_hls(),
+            Command::Hls(_, false) => running.end_hls(),
+            Command::Finish(_) => running.finish(),
+            Command::Add(_) | Command::Remove(_) => {}
+        }
+    }
+}
+
+/// One stream's output at work.
+pub(super) struct Running {
+    id: u64,
+    stream: String,
+    recording: Recording,
+    remux: Remux,
+    readers: Vec<Feed>,
+    shelf: Arc<Shelf>,
+    hls: Option<Packager>,
+    sources: Vec<(usize, Box<dyn Source>)>,
+    /// What to add to the recording's time for Unix time.
+    wall_us: i64,
+    wished: Option<Instant>,
+    failed: bool,
+}
+
+impl Running {
+    pub(super) fn new(id: u64, stream: &str, shelf: Arc<Shelf>) -> Self {
+        Self {
+            id,
+            stream: stream.to_owned(),
+            recording: Recording::new(Settings {
+                fragment_us: FRAGMENT_US,
+                wait_us: WAIT_US,
+            }),
+            remux: Remux::default(),
+            readers: Vec::new(),
+            shelf,
+            hls: None,
+            sources: Vec::new(),
+            wall_us: 0,
+            wished: None,
+            failed: false,
+        }
+    }
+
+    fn attach(&mut self, sources: Vec<Box<dyn Source>>, now_us: u64) {
+        let kinds: Vec<MediaKind> = sources.iter().map(|source| source.kind()).collect();
+        let numbers = self.recording.attach(&kinds, now_us);
+        // The rest of the one before.
+        self.put_all(now_us);
+        if !sources.is_empty() {
+            self.remux.arrive();
+        }
+        self.sources = numbers.into_iter().zip(sources).collect();
+        self.wished = None;
+    }
+
+    fn turn(&mut self, clock: &mut EngineClock) {
+        if self.failed {
+            return;
+        }
+        self.listen(clock);
+        let now_us = clock.now_us();
+        self.put_all(now_us);
+        self.wish_for_keyframes();
+    }
+
+    /// Gives out what is ready.
+    fn put_all(&mut self, now_us: u64) {
+        while let Some(output) = self.recording.poll(now_us) {
+            if let Err(error) = self.put(output, now_us) {
+                tracing::error!(stream = self.stream, %error, "a stream's output was ended");
+                self.failed = true;
+                self.sources.clear();
+                self.finish();
+                return;
+            }
+        }
+    }
+
+    /// Takes what the sources have.
+    fn listen(&mut self, clock: &mut EngineClock) {
+        for (track, source) in &mut self.sources {
+            for _ in 0..ITEMS_A_TURN {
+                match source.pop() {
+                    Some(Item::Packet(packet, clock_rate_hz)) => {
+                        clock.arrived(packet.arrival_us);
+                        self.recording.push(*track, packet, clock_rate_hz);
+                    }
+                    Some(Item::Report(ntp, timestamp)) => {
+                        self.recording.reported(*track, ntp, timestamp);
+                    }
+                    Some(Item::Captured(ntp, timestamp)) => {
+                        self.recording.captured(*track, ntp, timestamp);
+                    }
+                    Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, output: Output, now_us: u64) -> Result<(), MuxError> {
+        match output {
+            Output::Part(head) => {
+                let begin = self.remux.begin(head)?;
+                tracing::debug!(stream = self.stream, codecs = begin.codecs(), "tracks");
+                // What they were told of the tracks holds no longer.
+                let before = self.readers.len();
+                self.readers.retain(|reader| !reader.has_begun());
+                let ended = before - self.readers.len();
+                if ended > 0 {
+                    let codecs = begin.codecs();
+                    tracing::info!(
+                        stream = self.stream,
+                        codecs,
+                        readers = ended,
+                        "other tracks than before: its readers come to their end"
+                    );
+                }
+                if let Some(hls) = &mut self.hls {
+                    hls.begin_anew();
+                }
+                Ok(())
+            }
+            Output::Fragment(fragment) => {
+                let now_us = i64::try_from(now_us).unwrap_or(i64::MAX);
+                let piece = self.remux.add(fragment, now_us)?;
+                self.wall_us = unix_us() - now_us;
+                if let (Some(piece), Some(begin)) = (piece, self.remux.head()) {
+                    if let Some(hls) = &mut self.hls {
+                        hls.add(begin, &piece, self.wall_us)?;
+                    }
+                    let begins = piece.description.is_some() || !begin.has_pictures();
+                    self.readers
+                        .retain_mut(|reader| give(reader, begin, &piece, begins));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Somebody reads: it begins at once if there is a keyframe to begin with.
+    fn read(&mut self, mut reader: Feed) {
+        let caught_up = self.remux.catch_up().unwrap_or(None);
+        let stays = match (self.remux.head(), caught_up) {
+            (Some(begin), Some(piece)) => give(&mut reader, begin, &piece, true),
+            _ => true,
+        };
+        if stays && !self.failed {
+            self.readers.push(reader);
+        }
+    }
+
+    /// Somebody reads HLS: it begins with what there is since the latest keyframe.
+    fn begin_hls(&mut self) {
+        if self.hls.is_some() || self.failed {
+            return;
+        }
+        let wall_s = u64::try_from(unix_us() / 1_000_000).unwrap_or(0);
+        let mut hls = Packager::new(Arc::clone(&self.shelf), wall_s);
+        if let (Ok(Some(piece)), Some(begin)) = (self.remux.catch_up(), self.remux.head())
+            && let Err(error) = hls.add(begin, &piece, self.wall_us)
+        {
+            tracing::error!(stream = self.stream, %error, "a stream cannot be read as HLS");
+            return;
+        }
+        self.hls = Some(hls);
+    }
+
+    fn end_hls(&mut self) {
+        self.hls = None;
+        self.shelf.clear();
+    }
+
+    /// Nothing follows: readers come to their end.
+    fn finish(&mut self) {
+        self.readers.clear();
+        if let Some(mut hls) = self.hls.take() {
+            hls.end();
+        }
+    }
+
+    fn wish_for_keyframes(&mut self) {
+        if self.wished.is_some_and(|at| at.elapsed() < KEYFRAME_WISH) {
+            return;
+        }
+        let waits = self.readers.iter().any(|reader| !reader.has_begun());
+        let hls = self.hls.as_mut().is_some_and(Packager::wants_keyframe);
+        let waits = waits || self.hls.as_ref().is_some_and(Packager::awaits_keyframe);
+        let wanted = hls || (waits && self.remux.lacks_keyframe());
+        for (track, source) in &mut self.sources {
+            let video = source.kind() == MediaKind::Video;
+            if video && (wanted || self.recording.wants_keyframe(*track)) {
+                source.want_keyframe();
+                self.wished = Some(Instant::now());
+            }
+        }
+    }
+}
+
+/// Gives a reader a piece, if it can use it; `false`: it is there no longer.
+fn give(reader: &mut Feed, begin: &Arc<Begin>, piece: &Arc<Piece>, begins: bool) -> bool {
+    if !reader.has_begun() && !begins {
+        return !reader.is_gone();
+    }
+    reader.give_fragment(begin, piece)
+}
+
+/// Microseconds of Unix time.
+fn unix_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
