@@ -75,7 +75,7 @@ async fn an_offer_is_answered_with_everything_the_client_needs() {
         if endpoint.starts_with("/whep/") {
             expected.push(format!(
                 "<{}/sse>; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; \
-                 events=\"active,inactive,layers,viewercount\"",
+                 events=\"active,inactive,paused,layers,viewercount\"",
                 header(&response, "location")
             ));
         }

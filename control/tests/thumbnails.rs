@@ -1,4 +1,5 @@
-//! Thumbnails over HTTP: of a live stream, of recordings, and what is refused.
+//! Thumbnails over HTTP and into files, of a live stream and of recordings; recorders over HTTP; and
+//! what is refused.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod common;
@@ -8,17 +9,23 @@ use std::process::Command;
 
 use common::server::{Options, Server};
 use common::{PATIENCE, soon};
-use fanmill_control::http::{recordings_router, thumbnails_router};
+use fanmill_control::admin::{
+    AdminClient, AdminServer, ClientError, Methods, add_thumbnail_methods,
+};
+use fanmill_control::http::{recorders_router, recordings_router, thumbnails_router};
 use fanmill_control::player::{Players, Recordings};
+use fanmill_control::recorder::{Directory, RecorderConfig, Recorders, StreamRecorders};
 use fanmill_control::thumbnail::Thumbnails;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 struct Stage {
-    _folder: TempDir,
+    folder: TempDir,
     server: Server,
+    thumbnails: Thumbnails,
     client: Client,
     at: String,
 }
@@ -78,11 +85,12 @@ async fn stage() -> Stage {
     let thumbnails = Thumbnails::new(server.broadcast.clone(), recordings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
-    let router = recordings_router(players).merge(thumbnails_router(thumbnails));
+    let router = recordings_router(players).merge(thumbnails_router(thumbnails.clone()));
     tokio::spawn(async move { axum::serve(listener, router).await });
     Stage {
-        _folder: folder,
+        folder,
         server,
+        thumbnails,
         client: Client::new(),
         at,
     }
@@ -224,4 +232,98 @@ async fn a_live_stream_shows_what_it_is_at() {
         StatusCode::NOT_FOUND
     );
     stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn thumbnails_are_written_beside_the_recordings_and_replace_nothing() {
+    let stage = stage().await;
+    let folder = stage.folder.path();
+    let directory = Directory::new(folder);
+    let mut methods = Methods::new();
+    add_thumbnail_methods(&mut methods, &stage.thumbnails, &directory);
+    let socket = folder.join("admin.sock");
+    let admin = AdminServer::bind(&socket, methods).unwrap();
+    tokio::spawn(admin.run(CancellationToken::new()));
+    let call = async |method: &'static str, params: serde_json::Value| {
+        let socket = socket.clone();
+        let called = move || AdminClient::connect(&socket)?.call(method, Some(params));
+        let called = soon(tokio::task::spawn_blocking(called)).await.unwrap();
+        called.map_err(|error: ClientError| error.to_string())
+    };
+    let ask = json!({ "path": "a b/c.mp4", "to": "stills/x", "at_s": 3, "width": 64 });
+    let written = call("recording.thumbnail", ask.clone()).await.unwrap();
+    assert_eq!(written["path"], "stills/x.jpg");
+    let jpeg = std::fs::read(folder.join("stills/x.jpg")).unwrap();
+    assert_eq!(jpeg.len() as u64, written["bytes"].as_u64().unwrap());
+    assert_eq!(jpeg[..2], [0xff, 0xd8]);
+    let again = call("recording.thumbnail", ask).await.unwrap_err();
+    assert!(again.contains("cannot write \"stills/x.jpg\""), "{again}");
+    let out = json!({ "path": "a b/c.mp4", "to": "../x" });
+    assert!(
+        call("recording.thumbnail", out)
+            .await
+            .unwrap_err()
+            .contains("`to`")
+    );
+    let nowhere = json!({ "stream": "nowhere", "to": "y" });
+    let refused = call("stream.thumbnail", nowhere).await.unwrap_err();
+    assert!(refused.contains("not live"), "{refused}");
+    assert!(!folder.join("y.jpg").exists());
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn recorders_are_commanded_by_json_of_the_same_origin_only() {
+    let server = Server::start(Options::default()).await;
+    let folder = TempDir::new().unwrap();
+    let recorders = Recorders::start(RecorderConfig::new(folder.path().to_owned())).unwrap();
+    let recorders = StreamRecorders::new(server.broadcast.clone(), recorders, Vec::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("http://{}/api/recorders", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, recorders_router(recorders)).await });
+    let client = Client::new();
+    // What a form or a script of another origin can send without being asked about.
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        let request = client
+            .post(format!("{at}/create"))
+            .header("content-type", kind);
+        let answer = soon(request.body(r#"{"stream": "cam"}"#).send())
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.status(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "{kind}"
+        );
+    }
+    let post = async |command: &str, request: serde_json::Value| {
+        let request = client.post(format!("{at}/{command}")).json(&request);
+        let answer = soon(request.send()).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let list = async || -> Vec<serde_json::Value> {
+        soon(soon(client.get(&at).send()).await.unwrap().json())
+            .await
+            .unwrap()
+    };
+    assert!(list().await.is_empty());
+    let (status, made) = post("create", json!({ "stream": "cam" })).await;
+    assert_eq!(status, 200, "{made}");
+    let listed = list().await;
+    assert_eq!(listed[0]["stream"], "cam");
+    assert_eq!(listed[0]["state"], "waiting");
+    for (command, request, expected) in [
+        ("create", json!({ "stream": "cam", "path": "../x" }), 400),
+        ("create", json!({ "stream": "no name" }), 400),
+        ("create", json!({ "stream": "cam", "hold_s": 0 }), 400),
+        ("create", json!({ "stream": "cam", "rule": true }), 422),
+        ("flush", json!({ "recorder": listed[0]["id"] }), 409),
+        ("stop", json!({ "recorder": 77 }), 404),
+        ("stop", json!({ "recorder": listed[0]["id"] }), 200),
+    ] {
+        let (status, said) = post(command, request.clone()).await;
+        assert_eq!(status, expected, "{command} {request}: {said}");
+    }
+    assert!(list().await.is_empty());
+    server.stop().await;
 }

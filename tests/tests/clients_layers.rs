@@ -70,13 +70,13 @@ async fn viewers_and_recorders_rise_to_the_best_of_three_simulcast_encodings() -
         })
         .await?;
     viewer.plays(SECONDS.into()).await?;
-    record("middle", "h".into()).await?;
     one_who_chooses_gets_it_and_nobody_else(&stage, &browser).await?;
     viewer
         .receives("the largest picture still", |seen| {
             (seen.width, seen.height) == (960, 540)
         })
         .await?;
+    record("middle", "h".into()).await?;
     let seen = node::libwebrtc_watch(&stage.whep(), SECONDS).await?;
     seen.check(SECONDS, 960, 540)?;
     for recorder in [1, 2] {

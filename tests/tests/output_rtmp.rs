@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use fanmill_tests::clients::whip_ffmpeg;
+use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays, publish, watch};
 use fanmill_tests::{Browser, Server, wait};
 use serde_json::{Value, json};
@@ -50,11 +51,22 @@ async fn ffprobe_sees(url: &str) -> Result<()> {
     Ok(())
 }
 
+/// rtmpdump, until it has saved some seconds: of what is live it never comes to an end.
 async fn rtmpdump_saves(url: &str, folder: &Path) -> Result<()> {
     let file = folder.join("dump.flv");
+    let mut command = Command::new("rtmpdump");
+    command
+        .args(["-q", "-r", url, "--live", "-o"])
+        .arg(&file)
+        .stdin(Stdio::null());
+    let mut process = Process::spawn("rtmpdump", &mut command)?.polite();
+    let size = async || {
+        process.check_alive()?;
+        Ok(std::fs::metadata(&file).map_or(0, |file| file.len()))
+    };
+    wait::until("a file", LIMIT, size, |&bytes| bytes > 50_000).await?;
+    drop(process);
     let file = file.to_str().context("a path")?;
-    let arguments = ["-q", "-r", url, "--live", "--stop", "2", "-o", file];
-    run(Path::new("rtmpdump"), &arguments).await?;
     let fields = [
         "-v",
         "error",
@@ -115,10 +127,11 @@ async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() 
         plays(&page, 2).await.context("the copy")?;
         Ok(page)
     };
+    let (cam, web) = (server.rtmp("live/cam"), server.rtmp("live/web"));
     let played = tokio::try_join!(
-        ffprobe_sees(&server.rtmp("live/cam")),
-        rtmpdump_saves(&server.rtmp("live/cam"), folder.path()),
-        ffmpeg_sees_and_hears(&server.rtmp("live/web")),
+        ffprobe_sees(&cam),
+        rtmpdump_saves(&cam, folder.path()),
+        ffmpeg_sees_and_hears(&web),
         seen,
     );
     let (.., page) = played.with_context(|| [server.log(), other.log()].concat().join("\n"))?;

@@ -249,6 +249,12 @@ async fn the_recordings_page_plays_a_file_itself_and_as_a_stream() {
     )
     .await
     .unwrap();
+    viewer
+        .wait_for("fanmill.state === 'paused'", LIMIT)
+        .await
+        .unwrap();
+    let text = viewer.evaluate("fanmill.text").await.unwrap();
+    assert_eq!(text, "Paused by whoever shows this.");
     keep_screenshot("recordings", &page.screenshot().await.unwrap()).unwrap();
     page.evaluate(&click("Stop day-one-talk")).await.unwrap();
     page.wait_for(

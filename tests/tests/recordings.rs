@@ -325,10 +325,11 @@ async fn are_recorded(codecs: [&str; 2], by_button: bool) {
         apart[0] < APART_MS && apart[1] < MOST_APART_MS,
         "sound is {apart:?} ms from the picture"
     );
-    // The page was told some time before the end.
-    let least = last["duration_ms"].as_f64().unwrap() - 100.0;
+    // The page was told some time before the end; ffprobe counts twice what a track begins later than
+    // the file.
+    let least = last["duration_ms"].as_f64().unwrap() - 500.0;
     assert!(lasts > least, "{lasts} ms; {last}");
-    assert!(by_button || lasts < least + 200.0, "{lasts} ms; {last}");
+    assert!(by_button || lasts < least + 1000.0, "{lasts} ms; {last}");
 }
 
 #[tokio::test]

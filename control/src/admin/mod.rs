@@ -33,6 +33,7 @@ mod server;
 mod socket;
 mod standard;
 mod streamer;
+mod thumbnail;
 
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
@@ -52,3 +53,4 @@ pub use server::{AdminServer, Limits};
 pub use socket::AdminError;
 pub use standard::add_log_methods;
 pub use streamer::add_streamer_methods;
+pub use thumbnail::add_thumbnail_methods;

@@ -36,6 +36,8 @@ pub enum EventKind {
     Active,
     /// It is not published any more.
     Inactive,
+    /// Its publisher shows one picture on purpose, or goes on.
+    Paused,
     /// It has other encodings than before.
     Layers,
     /// Another number of viewers watches it than before.
@@ -44,9 +46,10 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Active,
         Self::Inactive,
+        Self::Paused,
         Self::Layers,
         Self::ViewerCount,
     ];
@@ -59,6 +62,8 @@ pub enum StreamEvent {
     Active,
     /// It is not published any more.
     Inactive,
+    /// Whether its publisher shows one picture on purpose.
+    Paused(bool),
     /// The encodings of its video: more than one.
     Layers(Arc<[EncodingInfo]>),
     /// How many watch it.
@@ -232,17 +237,23 @@ impl Tables {
 }
 
 impl Stream {
-    /// Tells at once that it is published, or not any more.
+    /// Tells at once that it is published, or not any more, or paused.
     pub(super) fn tell_publisher(&self) {
         let Some(facts) = &self.facts else { return };
-        let live = self.publishers.on_air().is_some();
-        facts.send_if_modified(|before| std::mem::replace(&mut before.live, live) != live);
+        let on_air = self.publishers.on_air();
+        let now = (on_air.is_some(), on_air.is_some_and(Publisher::is_paused));
+        facts.send_if_modified(|before| {
+            let was = (before.live, before.paused);
+            (before.live, before.paused) = now;
+            was != now
+        });
     }
 }
 
 /// What is told of a stream.
 pub(super) struct Facts {
     live: bool,
+    paused: bool,
     viewers: usize,
     /// Empty without simulcast.
     layers: Arc<[EncodingInfo]>,
@@ -257,6 +268,7 @@ impl Facts {
         let layers = layers.filter(|layers| layers.len() > 1);
         Self {
             live: stream.publishers.on_air().is_some(),
+            paused: stream.publishers.on_air().is_some_and(Publisher::is_paused),
             viewers: stream.viewers.len(),
             layers: layers.unwrap_or_default().into(),
         }
@@ -270,6 +282,7 @@ impl Facts {
                 .collect()
         };
         let mut news = std::mem::replace(&mut self.live, now.live) != now.live;
+        news |= std::mem::replace(&mut self.paused, now.paused) != now.paused;
         if shape(&self.layers) != shape(&now.layers) {
             self.layers = now.layers;
             news = true;
@@ -286,6 +299,8 @@ impl Facts {
 #[derive(Default)]
 struct Told {
     live: Option<bool>,
+    /// Not, if nothing was said.
+    paused: bool,
     viewers: Option<usize>,
     layers: Option<Arc<[EncodingInfo]>>,
 }
@@ -295,6 +310,9 @@ impl Told {
     fn next(&mut self, facts: &Facts, was_active: &AtomicBool) -> Option<StreamEvent> {
         if let Some(event) = self.live(facts.live, was_active) {
             return Some(event);
+        }
+        if std::mem::replace(&mut self.paused, facts.paused) != facts.paused {
+            return Some(StreamEvent::Paused(facts.paused));
         }
         let layers = self.layers.as_ref();
         if layers.is_none_or(|told| !Arc::ptr_eq(told, &facts.layers)) {
@@ -330,6 +348,7 @@ impl StreamEvent {
         match self {
             Self::Active => EventKind::Active,
             Self::Inactive => EventKind::Inactive,
+            Self::Paused(_) => EventKind::Paused,
             Self::Layers(_) => EventKind::Layers,
             Self::ViewerCount(_) => EventKind::ViewerCount,
         }
@@ -425,6 +444,7 @@ mod tests {
         });
         Facts {
             live,
+            paused: false,
             viewers,
             layers: layers.collect(),
         }
@@ -437,6 +457,7 @@ mod tests {
             all.push(match event {
                 StreamEvent::Active => "active".to_owned(),
                 StreamEvent::Inactive => "inactive".to_owned(),
+                StreamEvent::Paused(paused) => format!("paused {paused}"),
                 StreamEvent::Layers(layers) => format!("{} layers", layers.len()),
                 StreamEvent::ViewerCount(count) => format!("{count} viewers"),
             });
@@ -460,6 +481,27 @@ mod tests {
         let gone = facts(false, 2, &[]);
         assert_eq!(told(&mut second, &gone, &active), "inactive, 2 viewers");
         assert_eq!(told(&mut second, &gone, &active), "");
+    }
+
+    #[test]
+    fn a_pause_is_told_when_it_begins_and_ends_and_to_whoever_reads_amid_it() {
+        let active = AtomicBool::new(false);
+        let mut first = Told::default();
+        let mut now = facts(true, 1, &[]);
+        assert_eq!(told(&mut first, &now, &active), "active, 1 viewers");
+        let pause = |paused| Facts {
+            paused,
+            ..facts(true, 1, &[])
+        };
+        assert!(now.update(pause(true), true));
+        assert_eq!(told(&mut first, &now, &active), "paused true");
+        let mut second = Told::default();
+        assert_eq!(
+            told(&mut second, &now, &active),
+            "active, paused true, 1 viewers"
+        );
+        assert!(now.update(pause(false), true));
+        assert_eq!(told(&mut first, &now, &active), "paused false");
     }
 
     #[test]

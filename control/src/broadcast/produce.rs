@@ -37,6 +37,15 @@ impl Broadcast {
         Ok(())
     }
 
+    /// Notes that what this process produces shows one picture on purpose, or goes on, and tells those
+    /// who watch it under this name.
+    pub fn set_paused(&self, name: &str, stream: &ProducedStream, paused: bool) {
+        stream.set_paused(paused);
+        if let Some(entry) = self.tables().streams.get(name) {
+            entry.tell_publisher();
+        }
+    }
+
     /// Whether a stream of this name could be published now.
     ///
     /// # Errors

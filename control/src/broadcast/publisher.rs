@@ -92,6 +92,14 @@ impl Publisher {
         }
     }
 
+    /// Whether it shows one picture on purpose.
+    pub(super) fn is_paused(&self) -> bool {
+        match self {
+            Self::Session(_) => false,
+            Self::Produced(stream) => stream.is_paused(),
+        }
+    }
+
     /// For how long it has been heard, or silent, as it is now.
     pub(super) fn unchanged_for(&self) -> Duration {
         match self {

@@ -17,6 +17,7 @@ use crate::admin::{
     AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
     add_log_methods, add_output_methods, add_player_methods, add_push_methods,
     add_recorder_methods, add_rtmp_methods, add_rtsp_methods, add_streamer_methods,
+    add_thumbnail_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError};
@@ -168,11 +169,12 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_rtsp_methods(&mut methods, &rtsp);
     let outputs = Outputs::start(broadcast.clone()).map_err(ServeError::Runtime)?;
     add_output_methods(&mut methods, &outputs);
+    let thumbnails = Thumbnails::new(broadcast.clone(), players.recordings().clone());
+    add_thumbnail_methods(&mut methods, &thumbnails, recorders.recorders().directory());
     let admin = AdminServer::bind(&config.admin, methods)?;
     tracing::info!(path = %config.admin.display(), "admin socket open");
     let mut admin = tokio::spawn(admin.run(shutdown.token()));
 
-    let thumbnails = Thumbnails::new(broadcast.clone(), players.recordings().clone());
     let router = http::router(broadcast, &config.ice_server);
     let router = router.merge(http::recordings_router(players));
     let router = router.merge(http::recorders_router(recorders.clone()));

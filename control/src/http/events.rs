@@ -149,6 +149,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Active => "active",
         EventKind::Inactive => "inactive",
         EventKind::Layers => "layers",
+        EventKind::Paused => "paused",
         EventKind::ViewerCount => "viewercount",
     }
 }
@@ -157,6 +158,7 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
     let (kind, data) = match event {
         StreamEvent::Active => (EventKind::Active, json!({})),
         StreamEvent::Inactive => (EventKind::Inactive, json!({})),
+        StreamEvent::Paused(paused) => (EventKind::Paused, json!({ "paused": paused })),
         StreamEvent::ViewerCount(count) => {
             (EventKind::ViewerCount, json!({ "viewercount": count }))
         }

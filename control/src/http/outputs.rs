@@ -31,6 +31,7 @@ use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Out
 /// | path | what |
 /// |---|---|
 /// | `GET /{stream}/live.mp4` | fragmented MP4 without an end, from the latest keyframe on |
+/// | `GET /{stream}/live.ts` | an MPEG transport stream, of H.264, H.265 and Opus |
 /// | `GET /{stream}/index.m3u8` | HLS: the multivariant playlist |
 /// | `GET /{stream}/media.m3u8` | the media playlist; blocking reload by `_HLS_msn` and `_HLS_part` |
 /// | `GET /{stream}/hls/{folder}/{file}` | the segments, parts and initialization sections it names |
@@ -39,6 +40,7 @@ use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Out
 pub fn outputs_router(outputs: Outputs) -> Router {
     Router::new()
         .route("/{stream}/live.mp4", get(mp4))
+        .route("/{stream}/live.ts", get(ts))
         .route("/{stream}/index.m3u8", get(variant))
         .route("/{stream}/media.m3u8", get(media))
         .route("/{stream}/hls/{folder}/{file}", get(file))
@@ -76,6 +78,10 @@ fn with_retry(mut response: Response, retry: bool) -> Response {
 
 async fn mp4(State(outputs): State<Outputs>, stream: Path<String>, request: Request) -> Response {
     live(&outputs, &stream, OutputKind::Mp4, "video/mp4", request).await
+}
+
+async fn ts(State(outputs): State<Outputs>, stream: Path<String>, request: Request) -> Response {
+    live(&outputs, &stream, OutputKind::Ts, "video/mp2t", request).await
 }
 
 /// A file without an end.

@@ -127,6 +127,7 @@ struct Inner {
     server: MediaServer,
     incoming: IncomingStream,
     ending: AtomicBool,
+    paused: AtomicBool,
     closed: watch::Sender<Option<CloseReason>>,
     created: Instant,
 }
@@ -197,6 +198,7 @@ impl MediaServer {
             server: self.clone(),
             incoming,
             ending: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             closed: watch::Sender::new(None),
             created: Instant::now(),
         }));
@@ -232,6 +234,15 @@ impl ProducedStream {
     /// How long it has been there.
     pub fn age(&self) -> Duration {
         self.0.created.elapsed()
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.0.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Whether its source shows one picture on purpose.
+    pub fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn shard(&self) -> ShardId {

@@ -12,6 +12,7 @@ mod past;
 mod reader;
 mod rebase;
 mod remux;
+mod ts;
 mod worker;
 
 use std::collections::HashMap;
@@ -70,12 +71,14 @@ const BEGIN_WAIT: Duration = Duration::from_secs(10);
 pub enum OutputKind {
     /// Fragmented MP4 without an end.
     Mp4,
+    /// An MPEG transport stream.
+    Ts,
     /// HLS.
     Hls,
 }
 
 impl OutputKind {
-    const ALL: [Self; 2] = [Self::Mp4, Self::Hls];
+    const ALL: [Self; 3] = [Self::Mp4, Self::Ts, Self::Hls];
 }
 
 /// Why a stream cannot be read.
@@ -112,6 +115,7 @@ pub enum OutputError {
 struct Entry {
     id: u64,
     mp4: Arc<Counts>,
+    ts: Arc<Counts>,
     hls: Arc<Counts>,
     shelf: Arc<Shelf>,
     /// Who asked for playlists of late, and when.
@@ -161,7 +165,7 @@ impl Outputs {
         if counts.readers.load(Ordering::Relaxed) >= MAX_READERS {
             return Err(OutputError::TooManyReaders);
         }
-        let (feed, mut reader) = reader::connect(counts);
+        let (feed, mut reader) = reader::connect(kind, counts);
         if !self.0.workers.tell(entry.id, Command::Read(entry.id, feed)) {
             return Err(OutputError::Ended);
         }
@@ -278,6 +282,7 @@ impl Outputs {
         let entry = Arc::new(Entry {
             id,
             mp4: Arc::default(),
+            ts: Arc::default(),
             hls: Arc::default(),
             shelf: Arc::default(),
             hls_readers: Mutex::default(),
@@ -325,6 +330,7 @@ impl Entry {
     fn counts(&self, kind: OutputKind) -> &Arc<Counts> {
         match kind {
             OutputKind::Mp4 => &self.mp4,
+            OutputKind::Ts => &self.ts,
             OutputKind::Hls => &self.hls,
         }
     }
@@ -346,8 +352,8 @@ impl Entry {
     }
 
     fn is_unused(&self) -> bool {
-        let is_read = self.mp4.readers.load(Ordering::Relaxed) > 0;
-        if is_read || lock(&self.hls_used).is_some() {
+        let is_read = |counts: &Counts| counts.readers.load(Ordering::Relaxed) > 0;
+        if is_read(&self.mp4) || is_read(&self.ts) || lock(&self.hls_used).is_some() {
             self.touch();
         }
         lock(&self.used).elapsed() >= LINGER

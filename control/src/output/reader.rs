@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
+use super::OutputKind;
 use super::remux::{Begin, Piece};
 
 /// What waits for a reader at most: some six seconds, at two for each fragment. All readers share it but
@@ -27,6 +28,7 @@ pub(super) struct Counts {
 /// What both ends of a reader's queue see.
 #[derive(Debug)]
 struct State {
+    kind: OutputKind,
     counts: Arc<Counts>,
     dropped: AtomicBool,
     /// Whose end closes the connection, though nothing can be written to it.
@@ -67,11 +69,12 @@ impl Drop for Reader {
 pub struct TooSlow;
 
 /// Both ends of a reader's queue.
-pub(super) fn connect(counts: &Arc<Counts>) -> (Feed, Reader) {
+pub(super) fn connect(kind: OutputKind, counts: &Arc<Counts>) -> (Feed, Reader) {
     let (sender, queue) = mpsc::channel(QUEUE_LEN);
     let (begun, begins) = oneshot::channel();
     counts.readers.fetch_add(1, Ordering::Relaxed);
     let state = Arc::new(State {
+        kind,
         counts: Arc::clone(counts),
         dropped: AtomicBool::new(false),
         connection: Mutex::default(),
@@ -92,6 +95,10 @@ pub(super) fn connect(counts: &Arc<Counts>) -> (Feed, Reader) {
 }
 
 impl Feed {
+    pub(super) fn kind(&self) -> OutputKind {
+        self.state.kind
+    }
+
     /// Whether it was given its first piece.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.is_none()
@@ -102,6 +109,13 @@ impl Feed {
         if let Some(begun) = self.begun.take() {
             // Who does not wait for it any more is gone, which the queue tells.
             let _ = begun.send(Ok(()));
+        }
+    }
+
+    /// It cannot be given this stream.
+    pub(super) fn refuse(&mut self, why: &str) {
+        if let Some(begun) = self.begun.take() {
+            let _ = begun.send(Err(why.to_owned()));
         }
     }
 

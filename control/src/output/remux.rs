@@ -97,6 +97,16 @@ impl Begin {
 }
 
 impl Piece {
+    /// When a sample is decoded and shown, in the readers' time at 90 kHz.
+    pub(super) fn times(&self, begin: &Begin, track: usize, sample: &Sample) -> (i64, i64) {
+        let timescale = begin.head.tracks.get(track);
+        let timescale = timescale.map_or(90_000, |track| i64::from(track.timescale.get()));
+        let base = base(&begin.head, self.base_us, track);
+        let dts = sample.dts - base;
+        let pts = dts + i64::from(sample.composition_offset);
+        (dts * 90_000 / timescale, pts * 90_000 / timescale)
+    }
+
     /// When the earliest of its samples begins, in the readers' time.
     pub(super) fn first_us(&self, begin: &Begin) -> i64 {
         let first = |(track, samples): &(usize, Vec<Sample>)| {

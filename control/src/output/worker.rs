@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use fanmill_engine::packet::codec::MediaKind;
 
+use super::OutputKind;
 use super::hls::{Packager, Shelf};
 use super::reader::Feed;
 use super::remux::{Begin, Piece, Remux};
+use super::ts::Program;
 use crate::media::mux::MuxError;
 use crate::media::recording::{Output, Recording, Settings};
 use crate::taps::{EngineClock, Item, Source};
@@ -134,6 +137,8 @@ pub(super) struct Running {
     recording: Recording,
     remux: Remux,
     readers: Vec<Feed>,
+    /// The tracks as a transport stream; `Err` says why not.
+    program: Option<Result<Program, String>>,
     shelf: Arc<Shelf>,
     hls: Option<Packager>,
     sources: Vec<(usize, Box<dyn Source>)>,
@@ -154,6 +159,7 @@ impl Running {
             }),
             remux: Remux::default(),
             readers: Vec::new(),
+            program: None,
             shelf,
             hls: None,
             sources: Vec::new(),
@@ -228,6 +234,17 @@ impl Running {
                 // What they were told of the tracks holds no longer.
                 let before = self.readers.len();
                 self.readers.retain(|reader| !reader.has_begun());
+                let program = Program::new(&begin);
+                if let Err(why) = &program {
+                    self.readers.retain_mut(|reader| {
+                        let is_ts = reader.kind() == OutputKind::Ts;
+                        if is_ts {
+                            reader.refuse(why);
+                        }
+                        !is_ts
+                    });
+                }
+                self.program = Some(program);
                 let ended = before - self.readers.len();
                 if ended > 0 {
                     let codecs = begin.codecs();
@@ -252,8 +269,17 @@ impl Running {
                         hls.add(begin, &piece, self.wall_us)?;
                     }
                     let begins = piece.description.is_some() || !begin.has_pictures();
-                    self.readers
-                        .retain_mut(|reader| give(reader, begin, &piece, begins));
+                    let program = self
+                        .program
+                        .as_mut()
+                        .and_then(|program| program.as_mut().ok());
+                    let has = |kind| self.readers.iter().any(|reader| reader.kind() == kind);
+                    let packets = program.filter(|_| has(OutputKind::Ts));
+                    let packets = packets.map(|program| program.packets(begin, &piece));
+                    self.readers.retain_mut(|reader| match reader.kind() {
+                        OutputKind::Ts => give_packets(reader, packets.as_ref(), begins),
+                        _ => give(reader, begin, &piece, begins),
+                    });
                 }
                 Ok(())
             }
@@ -263,8 +289,16 @@ impl Running {
     /// Somebody reads: it begins at once if there is a keyframe to begin with.
     fn read(&mut self, mut reader: Feed) {
         let caught_up = self.remux.catch_up().unwrap_or(None);
-        let stays = match (self.remux.head(), caught_up) {
-            (Some(begin), Some(piece)) => give(&mut reader, begin, &piece, true),
+        let is_ts = reader.kind() == OutputKind::Ts;
+        if let (true, Some(Err(why))) = (is_ts, &self.program) {
+            return reader.refuse(why);
+        }
+        let stays = match (self.remux.head(), caught_up, &self.program) {
+            (Some(begin), Some(piece), Some(Ok(program))) if is_ts => {
+                let packets = program.catch_up(begin, &piece);
+                give_packets(&mut reader, Some(&packets), true)
+            }
+            (Some(begin), Some(piece), _) if !is_ts => give(&mut reader, begin, &piece, true),
             _ => true,
         };
         if stays && !self.failed {
@@ -325,6 +359,17 @@ fn give(reader: &mut Feed, begin: &Arc<Begin>, piece: &Arc<Piece>, begins: bool)
         return !reader.is_gone();
     }
     reader.give_fragment(begin, piece)
+}
+
+/// Gives a reader packets of the transport stream, if it can use them; `false`: it is there no longer.
+fn give_packets(reader: &mut Feed, packets: Option<&Bytes>, begins: bool) -> bool {
+    match packets {
+        Some(packets) if reader.has_begun() || begins => {
+            reader.begin();
+            reader.give(packets)
+        }
+        _ => !reader.is_gone(),
+    }
 }
 
 /// Microseconds of Unix time.

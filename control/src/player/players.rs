@@ -114,7 +114,7 @@ impl Players {
         let broadcast = &self.0.broadcast;
         let (produced, player) = broadcast.server().create_player(media, options)?;
         broadcast.publish_stream(stream, &produced)?;
-        self.watch_over(stream, &player);
+        self.watch_over(stream, &player, &produced);
         let entry = Entry {
             player,
             produced,
@@ -190,7 +190,7 @@ impl Players {
     }
 
     /// Tells what happens to a player, and forgets it when it has stopped.
-    fn watch_over(&self, stream: &str, player: &Player) {
+    fn watch_over(&self, stream: &str, player: &Player, produced: &ProducedStream) {
         let mut happened = player.events();
         let mut told = Told {
             events: self.0.broadcast.events().clone(),
@@ -203,7 +203,8 @@ impl Players {
             item: 0,
             position_us: 0,
         };
-        let players = Arc::downgrade(&self.0);
+        let (players, produced) = (Arc::downgrade(&self.0), produced.clone());
+        let broadcast = self.0.broadcast.clone();
         tokio::spawn(async move {
             loop {
                 let event = match happened.recv().await {
@@ -217,6 +218,19 @@ impl Players {
                 {
                     let status = entry.player.status();
                     (told.item, told.position_us) = (status.item, status.position_us);
+                }
+                let paused = match event {
+                    PlayerEvent::Playing => Some(false),
+                    PlayerEvent::Paused | PlayerEvent::Ended => Some(true),
+                    _ => None,
+                };
+                if let Some(paused) = paused {
+                    let (broadcast, produced) = (broadcast.clone(), produced.clone());
+                    let stream = told.stream.clone();
+                    // Whoever changes the tables may be waiting for the data plane.
+                    let tell = move || broadcast.set_paused(&stream, &produced, paused);
+                    // It may be cut off, by the end of the program.
+                    let _ = tokio::task::spawn_blocking(tell).await;
                 }
                 told.tell(&event);
                 if matches!(event, PlayerEvent::Stopped { .. }) {

@@ -5,7 +5,7 @@
 //! replace a file that is there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +16,9 @@ use time::UtcDateTime;
 
 /// What a recording's name ends in.
 const SUFFIX: &str = ".mp4";
+
+/// What that of a picture of one does.
+const PICTURE_SUFFIX: &str = ".jpg";
 
 /// What the name of a marker ends in; it begins with a dot.
 pub(super) const MARKER_SUFFIX: &str = ".recording";
@@ -51,7 +54,7 @@ pub enum PathError {
     Template(String),
 }
 
-/// A checked path below the recordings directory, ending in `.mp4`.
+/// A checked path below the recordings directory, ending in `.mp4` or `.jpg`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RecordingPath(String);
 
@@ -61,15 +64,27 @@ impl RecordingPath {
     /// # Errors
     /// [`PathError`].
     pub fn parse(path: &str) -> Result<Self, PathError> {
+        Self::ending(path, SUFFIX)
+    }
+
+    /// Checks the path of a picture; `.jpg` is added if it ends otherwise.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn picture(path: &str) -> Result<Self, PathError> {
+        Self::ending(path, PICTURE_SUFFIX)
+    }
+
+    fn ending(path: &str, suffix: &str) -> Result<Self, PathError> {
         let mut path = path.to_owned();
-        if !path.ends_with(SUFFIX) {
-            path.push_str(SUFFIX);
+        if !path.ends_with(suffix) {
+            path.push_str(suffix);
         }
         if path.len() > MAX_PATH_BYTES || path.split('/').count() > MAX_DEPTH {
             return Err(PathError::Length);
         }
         for component in path.split('/') {
-            if component.is_empty() || component == SUFFIX {
+            if component.is_empty() || component == suffix {
                 return Err(PathError::Empty);
             }
             if component.starts_with('.') || component.chars().any(char::is_control) {
@@ -255,6 +270,18 @@ impl Directory {
                 Err(error)
             }
         }
+    }
+
+    /// Writes a whole file at once, and the directories it lies in. One that is there is not replaced.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, path: &RecordingPath, content: &[u8]) -> io::Result<()> {
+        let (parent, name) = path.split();
+        let parent = self.parent(parent)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let mut file = File::from(open_beneath(&parent, name, flags)?);
+        file.write_all(content)
     }
 
     /// The lock of a marker that was found; `None` if somebody is writing the file.

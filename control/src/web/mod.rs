@@ -67,6 +67,10 @@ where
         .route("/assets/publish.js", serve(&SCRIPT, page!("publish.js")))
         .route("/assets/watch.js", serve(&SCRIPT, page!("watch.js")))
         .route("/assets/webrtc.js", serve(&SCRIPT, page!("webrtc.js")))
+        .route(
+            "/assets/addresses.js",
+            serve(&SCRIPT, page!("addresses.js")),
+        )
         .route("/assets/delay.js", serve(&SCRIPT, page!("delay.js")))
         .route("/assets/events.js", serve(&SCRIPT, page!("events.js")))
         .route("/assets/messages.js", serve(&SCRIPT, page!("messages.js")))

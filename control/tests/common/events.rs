@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::server::{Server, header};
 use super::soon;
 
-pub const ALL: &str = r#"["active", "inactive", "layers", "viewercount"]"#;
+pub const ALL: &str = r#"["active", "inactive", "paused", "layers", "viewercount"]"#;
 
 const WITH_TYPE: &[(&str, &str)] = &[("content-type", "application/json")];
 

@@ -6,6 +6,7 @@
 //! sent to it makes it hold more than [`MAX_PES_BYTES`] for each of [`MAX_TRACKS`] tracks.
 
 mod elementary;
+pub mod mux;
 mod pes;
 mod psi;
 

@@ -3,7 +3,7 @@
 // and says with what status it was refused.
 
 const EXTENSIONS = 'urn:ietf:params:whep:ext:core:';
-const WANTED = ['active', 'inactive', 'layers', 'viewercount'];
+const WANTED = ['active', 'inactive', 'paused', 'layers', 'viewercount'];
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30000;
 // The server sends something every 15 s.
@@ -72,7 +72,7 @@ async function readEvents(body, tell, alive) {
 
 /** Follows one session's events until it is closed. */
 export class Events {
-  /** `told` is called after every change of `live`, `viewers` and `layers`; `ended` when the server says
+  /** `told` is called after every change of `live`, `paused`, `viewers` and `layers`; `ended` when the server says
    * that the session is over. */
   constructor(session, { told, ended }) {
     this.session = session;
@@ -89,12 +89,14 @@ export class Events {
   #forget() {
     this.live = null;
     this.viewers = null;
+    this.paused = false;
     this.layers = [];
   }
 
-  #tell(name, { viewercount, ...layers }) {
+  #tell(name, { viewercount, paused, ...layers }) {
     if (name === 'active') this.live = true;
     if (name === 'inactive') this.live = false;
+    if (name === 'paused') this.paused = paused;
     // By media section; there is one with video.
     if (name === 'layers') this.layers = Object.values(layers).flat();
     if (name === 'inactive' || name === 'active') this.layers = [];

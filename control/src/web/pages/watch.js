@@ -1,5 +1,6 @@
 // The viewer's page: a WHEP connection, a player, and what it does.
 
+import { listAddresses } from './addresses.js';
 import { capturedDelay_ms, playedDelay_ms } from './delay.js';
 import { Events } from './events.js';
 import { Quality } from './quality.js';
@@ -35,6 +36,7 @@ let begun = false;
 
 document.title = `${name} · Fanmill`;
 byId('stream-name').textContent = name;
+listAddresses(byId('addresses'), name);
 
 function prepare(pc) {
   const { captureTime, dependencies } = EXTENSIONS;
@@ -56,9 +58,13 @@ function prepare(pc) {
 // Whether somebody publishes, as far as the server told; null if it did not.
 const live = () => (connection.state === 'connected' ? (events?.live ?? null) : null);
 
+// The publisher is there and shows one picture, as it was told to.
+const paused = () => live() === true && begun && events.paused;
+
 const flowing = () =>
   connection.state === 'connected' &&
   live() !== false &&
+  !paused() &&
   (begun || soundAlone()) &&
   performance.now() - packetAt_ms < SILENCE_MS;
 
@@ -88,11 +94,13 @@ function told() {
 
 function pageState() {
   if (connection.state !== 'connected') return connection.state;
+  if (paused()) return 'paused';
   return flowing() ? 'playing' : 'waiting';
 }
 
 function pageText() {
   if (connection.state !== 'connected') return connection.text;
+  if (paused()) return 'Paused by whoever shows this.';
   if (flowing()) {
     if (!soundAlone()) return '';
     return video.muted
@@ -193,6 +201,10 @@ document.addEventListener('fullscreenchange', show);
 byId('start').addEventListener('click', () => connection.start());
 byId('mute').addEventListener('click', () => (video.muted = !video.muted));
 byId('stats-toggle').addEventListener('click', () => showStatistics(byId('stats').hidden));
+byId('addresses-toggle').addEventListener('click', () => {
+  const hidden = byId('addresses').toggleAttribute('hidden');
+  byId('addresses-toggle').setAttribute('aria-pressed', String(!hidden));
+});
 byId('fullscreen').addEventListener('click', () => {
   if (document.fullscreenElement) document.exitFullscreen();
   else if (byId('player').requestFullscreen) byId('player').requestFullscreen();
