@@ -127,6 +127,7 @@ fn the_help_states_the_real_defaults() {
         let real = match &defaults[key.as_str()] {
             serde_json::Value::String(text) => text.clone(),
             serde_json::Value::Array(list) if list.is_empty() => "none".to_owned(),
+            serde_json::Value::Null => "none".to_owned(),
             other => other.to_string(),
         };
         // These depend on the machine, or on another key; they are stated in words.
