@@ -21,6 +21,14 @@ const STREAMS: &str = r#"[
   {"name": "<b>lobby</b>", "live": false, "viewers": 1, "uptime_s": 0, "tracks": []}
 ]"#;
 
+/// The stream above comes from an encoder.
+const INGESTS: &str = r#"[
+  {"id": 1, "stream": "main-stage", "source": "rtmp", "remote": "192.0.2.7:50112", "tracks": [
+    {"kind": "video", "codec": "H264", "lost": 3, "dropped": 0},
+    {"kind": "audio", "codec": "AAC", "lost": 1, "dropped": 0}],
+   "drift_ppm": 87.4, "warnings": ["the video has <B>-frames"]}
+]"#;
+
 /// Serves the pages on a free port, with these further routes; returns the address.
 async fn serve(more: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -34,6 +42,7 @@ fn streams(json: &'static str) -> Router {
     Router::new()
         .route("/api/streams", get(move || async move { json }))
         .route("/api/recorders", get(|| async { "[]" }))
+        .route("/api/ingests", get(|| async { INGESTS }))
         .route(
             "/{stream}/thumbnail.jpg",
             get(|| async { [("content-type", "image/svg+xml")] }),
@@ -131,6 +140,8 @@ async fn the_front_page_lists_streams_and_keeps_names_as_text() {
         "1280×720",
         "2.5 Mbit/s",
         "<b>lobby</b>",
+        "by RTMP from 192.0.2.7:50112 · 4 packets lost · clock 87 ppm",
+        "the video has <B>-frames",
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }

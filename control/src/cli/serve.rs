@@ -165,7 +165,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_push_methods(&mut methods, &rtmp.pushes());
     let recorders = start_recorders(&config, &broadcast)?;
     add_recorder_methods(&mut methods, &recorders);
-    let rtsp = start_rtsp(&config, ingests).await?;
+    let rtsp = start_rtsp(&config, ingests.clone()).await?;
     add_rtsp_methods(&mut methods, &rtsp);
     let outputs = Outputs::start(broadcast.clone()).map_err(ServeError::Runtime)?;
     add_output_methods(&mut methods, &outputs);
@@ -177,6 +177,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
 
     let router = http::router(broadcast, &config.ice_server);
     let router = router.merge(http::recordings_router(players));
+    let router = router.merge(http::ingests_router(ingests));
     let router = router.merge(http::recorders_router(recorders.clone()));
     let router = router.merge(http::thumbnails_router(thumbnails));
     let router = router.merge(http::outputs_router(outputs));

@@ -5,6 +5,7 @@
 
 mod cors;
 mod events;
+mod ingests;
 mod layer;
 mod outputs;
 mod range;
@@ -28,6 +29,7 @@ use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 
+pub use ingests::ingests_router;
 pub use outputs::outputs_router;
 pub use recorders::recorders_router;
 pub use recordings::recordings_router;

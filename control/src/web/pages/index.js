@@ -68,6 +68,18 @@ function showStream(stream, { about, side }) {
   if (stream.live) side.append(element('span', 'hint', uptime(stream.uptime_s)));
 }
 
+// Of a stream that comes by another protocol: from where, what is lost, and what is wrong with it.
+function showIngest(ingest, { about }) {
+  if (!ingest) return;
+  const sum = (field) => ingest.tracks.reduce((all, track) => all + track[field], 0);
+  const parts = [`by ${ingest.source.toUpperCase()} from ${ingest.remote}`];
+  if (sum('lost')) parts.push(`${sum('lost')} packets lost`);
+  if (sum('dropped')) parts.push(`${sum('dropped')} left out`);
+  if (ingest.drift_ppm !== null) parts.push(`clock ${ingest.drift_ppm.toFixed(0)} ppm`);
+  about.append(element('span', 'hint', parts.join(' · ')));
+  for (const warning of ingest.warnings) about.append(element('span', 'hint problem', warning));
+}
+
 // Pictures of streams that nobody looks at are not asked for, nor of those the server cannot decode.
 function showPicture(stream, made) {
   const pictured = (track) => ['VP8', 'H264'].includes(track.codec);
@@ -130,15 +142,18 @@ async function get(path) {
   return response.json();
 }
 
-function showAll(streams, recorders) {
+function showAll(streams, recorders, ingests) {
   const gone = new Set(rows.keys());
   for (const stream of streams) {
     gone.delete(stream.name);
     if (!rows.has(stream.name)) rows.set(stream.name, makeRow(stream));
     const made = rows.get(stream.name);
-    const text = JSON.stringify([stream, recorderOf(stream.name, recorders), Boolean(recorders)]);
+    const ingest = ingests?.find((one) => one.stream === stream.name);
+    const recorder = recorderOf(stream.name, recorders);
+    const text = JSON.stringify([stream, ingest, recorder, Boolean(recorders)]);
     if (text !== made.shown) {
       showStream(stream, made);
+      showIngest(ingest, made);
       showRecorder(stream, recorders, made);
       made.shown = text;
     }
@@ -163,9 +178,15 @@ function say(text, isProblem) {
 
 async function look() {
   try {
-    const [streams, recorders] = await Promise.all([get('/api/streams'), get('/api/recorders')]);
+    // A server that embeds Fanmill may do without the others.
+    const optional = (path) => get(path).catch(() => null);
+    const [streams, recorders, ingests] = await Promise.all([
+      get('/api/streams'),
+      optional('/api/recorders'),
+      optional('/api/ingests'),
+    ]);
     streams.sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
-    showAll(streams, recorders);
+    showAll(streams, recorders, ingests);
     const nobody = 'Nobody is publishing yet. Name a stream above and be the first.';
     say(problem || (streams.length ? '' : nobody), Boolean(problem));
   } catch (error) {
