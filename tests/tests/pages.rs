@@ -209,6 +209,16 @@ async fn the_publish_page_says_why_the_server_refused_and_can_start_again() {
             .unwrap(),
         false
     );
+    // And how encoders do it, unless the name would put words into a line for a shell.
+    let lines = "[...document.querySelectorAll('#encoders input')].map((field) => field.value)";
+    let first = page.evaluate(&format!("{lines}[0]")).await.unwrap();
+    let first = first.as_str().unwrap();
+    assert!(
+        first.ends_with("-f flv rtmp://127.0.0.1/live/main"),
+        "{first}"
+    );
+    let other = browser.open(&format!("{at}/publish/a;ls")).await.unwrap();
+    assert_eq!(other.evaluate(&format!("{lines}.length")).await.unwrap(), 0);
     keep_screenshot("publish-refused", &page.screenshot().await.unwrap()).unwrap();
 }
 

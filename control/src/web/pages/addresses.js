@@ -1,4 +1,5 @@
-// Where else a stream is to be had: addresses for players that know no WebRTC, to be copied.
+// Lines to be copied into other programs: where else a stream is to be had, and how it is published
+// by them.
 
 const OUTPUTS = [
   ['VLC, ffmpeg', 'live.mp4'],
@@ -18,14 +19,14 @@ async function copy(field, button) {
   setTimeout(() => (button.textContent = 'Copy'), 2000);
 }
 
-/** Fills `list` with the addresses of the stream `name`. */
-export function listAddresses(list, name) {
-  const rows = OUTPUTS.map(([title, file]) => {
+// Fills `list` with lines, each a title and a text.
+function listLines(list, lines) {
+  const rows = lines.map(([title, text]) => {
     const row = document.createElement('label');
     const field = document.createElement('input');
     const button = document.createElement('button');
     field.readOnly = true;
-    field.value = `${location.origin}/${encodeURIComponent(name)}/${file}`;
+    field.value = text;
     button.type = 'button';
     button.textContent = 'Copy';
     button.addEventListener('click', () => copy(field, button));
@@ -33,4 +34,43 @@ export function listAddresses(list, name) {
     return row;
   });
   list.replaceChildren(...rows);
+}
+
+/** Fills `list` with the addresses of the stream `name`. */
+export function listAddresses(list, name) {
+  const address = (file) => `${location.origin}/${encodeURIComponent(name)}/${file}`;
+  listLines(
+    list,
+    OUTPUTS.map(([title, file]) => [title, address(file)]),
+  );
+}
+
+/** Fills `list` with how encoders publish the stream `name`. RTMP and RTSP are at their usual ports. */
+export function listEncoders(list, name) {
+  // A link made by somebody else must not put words into a line for a shell.
+  if (!/^[A-Za-z0-9._~-]+$/.test(name)) return;
+  const rtmp = `rtmp://${location.hostname}/live`;
+  const video = '-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 60';
+  listLines(list, [
+    ['ffmpeg', `ffmpeg -re -i film.mp4 ${video} -c:a aac -f flv ${rtmp}/${name}`],
+    [
+      'ffmpeg 8, WHIP',
+      `ffmpeg -re -i film.mp4 ${video} -profile:v baseline -c:a libopus -ar 48000 -ac 2 ` +
+        `-f whip ${location.origin}/whip/${name}`,
+    ],
+    [
+      'ffmpeg, RTSP',
+      `ffmpeg -re -i film.mp4 ${video} -c:a aac -f rtsp -rtsp_transport tcp ` +
+        `rtsp://${location.hostname}:8554/${name}`,
+    ],
+    ['OBS, WHIP server', `${location.origin}/whip/${name}`],
+    ['OBS, RTMP server', rtmp],
+    ['OBS, stream key', name],
+    [
+      'GStreamer',
+      `gst-launch-1.0 flvmux name=mux streamable=true ! rtmp2sink location=${rtmp}/${name} ` +
+        'videotestsrc is-live=true ! x264enc tune=zerolatency key-int-max=60 ! h264parse ! mux. ' +
+        'audiotestsrc is-live=true ! audioconvert ! avenc_aac ! mux.',
+    ],
+  ]);
 }

@@ -1,5 +1,6 @@
 // The publisher's page: a source, a WHIP connection, and what it does.
 
+import { listEncoders } from './addresses.js';
 import { explain, insecureContext } from './messages.js';
 import { formatBitrate, loss_percent, rate_bps, sendingStats, showRows } from './stats.js';
 import { TestCard } from './testcard.js';
@@ -21,6 +22,7 @@ let starting = false;
 
 document.title = `${name} · Publish · Fanmill`;
 byId('stream-name').textContent = backup ? `${name} (backup)` : name;
+listEncoders(byId('encoders'), name);
 byId('watch-link').href = `/watch/${encodeURIComponent(name)}${location.hash}`;
 
 // The query sets the choices, whether or not the menus list the value.
