@@ -7,18 +7,18 @@
 //!
 //! Not criterion's kind of measure: a stream takes its time.
 
+mod server;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fanmill_control::broadcast::{Broadcast, BroadcastLimits};
-use fanmill_control::dtls;
 use fanmill_control::http::{self, HttpLimits};
-use fanmill_control::model::{MediaServer, MediaServerConfig, ProducedTrack, Producer};
+use fanmill_control::model::{ProducedTrack, Producer};
 use fanmill_control::output::Outputs;
 use fanmill_engine::producer::ProducedPacket;
-use fanmill_engine::{EngineConfig, Forwarding};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,21 +51,7 @@ fn main() -> Result<(), Failure> {
 
 /// Starts a server and its publisher.
 async fn serve() -> Result<SocketAddr, Failure> {
-    let media = MediaServer::start(MediaServerConfig {
-        engine: EngineConfig {
-            address: [127, 0, 0, 1].into(),
-            base_port: 0,
-            shards: 1,
-            receive_buffer_bytes: 1 << 20,
-            send_buffer_bytes: 1 << 20,
-            forwarding: Forwarding::default(),
-        },
-        public_ips: Vec::new(),
-        consent_timeout: Duration::from_secs(30),
-        max_transports: 10,
-        publish_bitrate_max_bps: 10_000_000,
-        dtls: dtls::Limits::default(),
-    })?;
+    let media = server::start()?;
     let limits = BroadcastLimits {
         max_streams: 10,
         max_viewers_per_stream: 10,

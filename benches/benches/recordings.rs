@@ -9,18 +9,17 @@
     reason = "a step that fails is a benchmark that fails"
 )]
 
+mod server;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fanmill_control::dtls;
-use fanmill_control::model::{MediaServer, MediaServerConfig, ProducedStream};
+use fanmill_control::model::{MediaServer, ProducedStream};
 use fanmill_control::player::{Media, Player, PlayerOptions, Recordings};
 use fanmill_control::recorder::{RecorderConfig, RecorderSpec, Recorders, tap_sources};
 use fanmill_engine::io::uring::pin_to_core;
-use fanmill_engine::{EngineConfig, Forwarding};
 
 /// At once.
 const PLAYERS: usize = 100;
@@ -115,25 +114,6 @@ impl Measured {
         let all: Vec<&str> = self.threads.keys().map(String::as_str).collect();
         self.ms(&all)
     }
-}
-
-fn server() -> MediaServer {
-    MediaServer::start(MediaServerConfig {
-        engine: EngineConfig {
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            base_port: 0,
-            shards: 1,
-            receive_buffer_bytes: 1 << 20,
-            send_buffer_bytes: 1 << 20,
-            forwarding: Forwarding::default(),
-        },
-        public_ips: Vec::new(),
-        consent_timeout: Duration::from_secs(30),
-        max_transports: 10,
-        publish_bitrate_max_bps: 10_000_000,
-        dtls: dtls::Limits::default(),
-    })
-    .unwrap()
 }
 
 /// How far the slowest player has come.
@@ -235,7 +215,7 @@ fn main() {
         for (number, (load, video, sound)) in LOADS.into_iter().enumerate() {
             let name = format!("{number}.mp4");
             make(&folder.path().join(&name), video, sound);
-            let server = server();
+            let server = server::start().unwrap();
             let [playing, recording] = measure(&server, folder.path(), &name, time).await;
             server.terminate(Duration::from_secs(1)).await;
             let mbps = mbps(&folder.path().join(&name));
