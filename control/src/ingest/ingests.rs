@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::line::{FIRST_PAYLOAD_TYPE, Line};
 use super::report::Report;
 use super::session::{Parts, Session};
@@ -21,6 +23,8 @@ pub(super) struct Shared {
     threads: OnceLock<Threads>,
     ids: AtomicU64,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    /// Rung when one of them was forgotten.
+    forgotten: Notify,
 }
 
 /// The ingests of a broadcast; clones share them. Its threads start with the first ingest.
@@ -37,6 +41,7 @@ impl Ingests {
             threads: OnceLock::new(),
             ids: AtomicU64::new(1),
             sessions: Mutex::default(),
+            forgotten: Notify::new(),
         }))
     }
 
@@ -80,6 +85,22 @@ impl Ingests {
         Ok(Ingest::new(session))
     }
 
+    /// Waits until the ingests of a stream that were closed have left it, so that the name is free.
+    pub async fn settled(&self, stream: &str) {
+        loop {
+            let forgotten = self.0.forgotten.notified();
+            tokio::pin!(forgotten);
+            // Told of all that are forgotten from here on.
+            forgotten.as_mut().enable();
+            let leaves =
+                |session: &Arc<Session>| session.spec.stream == stream && session.is_closing();
+            if !self.0.sessions().values().any(leaves) {
+                return;
+            }
+            forgotten.await;
+        }
+    }
+
     /// All ingests that run, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<IngestInfo> {
@@ -115,6 +136,7 @@ impl Shared {
         self.broadcast
             .withdraw(&session.spec.stream, &session.produced);
         self.sessions().remove(&session.id);
+        self.forgotten.notify_waiters();
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {

@@ -173,7 +173,12 @@ impl Session {
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.closing.load(Ordering::Relaxed) || self.produced.is_ending()
+        self.is_closing() || self.produced.is_ending()
+    }
+
+    /// Whether it was told to end, and will be forgotten.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     pub(super) fn info(&self) -> IngestInfo {

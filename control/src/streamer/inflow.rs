@@ -123,10 +123,10 @@ impl Inflow {
         }
     }
 
-    /// Ends the stream.
+    /// Ends the stream; its name is free when this returns.
     pub(crate) async fn stop(self) {
-        // The end of a stream waits for the data plane.
-        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+        drop(self.running);
+        self.ingests.settled(&self.spec.stream).await;
     }
 
     /// Carries out what the source of a media section came to.

@@ -228,12 +228,17 @@ impl Pulls {
     }
 
     /// Ends a pull; its stream is gone when this returns.
-    pub(super) async fn stop(&self, stream: &str) -> Result<PullInfo, PullError> {
+    pub(super) async fn stop(
+        &self,
+        stream: &str,
+        ingests: &Ingests,
+    ) -> Result<PullInfo, PullError> {
         let pull = lock(&self.0).remove(stream);
         let mut pull = pull.ok_or_else(|| PullError::Unknown(stream.to_owned()))?;
         pull.stop.cancel();
         // It has panicked, at the worst.
         let _ = (&mut pull.task).await;
+        ingests.settled(stream).await;
         Ok(pull.info(stream))
     }
 
