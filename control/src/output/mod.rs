@@ -147,7 +147,7 @@ impl Outputs {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(4));
         Ok(Self(Arc::new(Shared {
             broadcast,
-            workers: Workers::start(threads)?,
+            workers: worker::start(threads)?,
             names: AtomicU64::new(0),
             waiting: Semaphore::new(MAX_WAITING),
             table: Mutex::default(),

@@ -5,11 +5,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use fanmill_engine::packet::codec::MediaKind;
 
 use super::OutputKind;
 use super::hls::{Packager, Shelf};
@@ -18,16 +16,7 @@ use super::remux::{Begin, Piece, Remux};
 use super::ts::Program;
 use crate::media::mux::MuxError;
 use crate::media::recording::{Output, Recording, Settings};
-use crate::taps::{EngineClock, Item, Source};
-
-/// How often a thread looks after its streams: taps hold what comes meanwhile.
-const TURN: Duration = Duration::from_millis(10);
-
-/// How often a keyframe is wished for.
-const KEYFRAME_WISH: Duration = Duration::from_millis(500);
-
-/// Items taken from one source in a turn: the others get theirs.
-const ITEMS_A_TURN: usize = 4096;
+use crate::taps::{EngineClock, Feeds, Source, Threads, Work};
 
 /// The most a fragment holds: what it delays readers.
 const FRAGMENT_US: u64 = 100_000;
@@ -51,72 +40,44 @@ pub(super) enum Command {
 }
 
 /// All output threads.
-#[derive(Debug)]
-pub(super) struct Workers(Vec<Sender<Command>>);
+pub(super) type Workers = Threads<Command>;
 
-impl Workers {
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
-        let start = |number| {
-            let (sender, commands) = mpsc::channel();
-            let thread = Thread::default();
-            std::thread::Builder::new()
-                .name(format!("output-{number}"))
-                .spawn(move || thread.run(&commands))?;
-            Ok(sender)
-        };
-        let threads = (0..threads.max(1)).map(start);
-        Ok(Self(threads.collect::<io::Result<_>>()?))
-    }
-
-    /// Tells the thread of stream `id`; `false` if it has ended.
-    pub(super) fn tell(&self, id: u64, command: Command) -> bool {
-        let thread = usize::try_from(id).unwrap_or(0) % self.0.len();
-        self.0[thread].send(command).is_ok()
-    }
+/// Starts the output threads.
+pub(super) fn start(threads: usize) -> io::Result<Workers> {
+    Threads::start("output", threads, Thread::default)
 }
 
+/// What one thread has.
 #[derive(Default)]
-struct Thread {
-    running: Vec<Running>,
-    clock: EngineClock,
-}
+struct Thread(Vec<Running>);
 
-impl Thread {
-    fn run(mut self, commands: &Receiver<Command>) {
-        loop {
-            // Without streams there is nothing to look after.
-            if self.running.is_empty() {
-                match commands.recv() {
-                    Ok(command) => self.obey(command),
-                    Err(_) => return,
-                }
-            }
-            loop {
-                match commands.try_recv() {
-                    Ok(command) => self.obey(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
-                }
-            }
-            let began = Instant::now();
-            for running in &mut self.running {
-                running.turn(&mut self.clock);
-            }
-            std::thread::sleep(TURN.saturating_sub(began.elapsed()));
+impl Work for Thread {
+    type Command = Command;
+
+    fn is_idle(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn turn(&mut self, clock: &mut EngineClock) {
+        for running in &mut self.0 {
+            running.turn(clock);
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    /// Readers see their connections end.
+    fn end(self, _: &mut EngineClock) {}
+
+    fn obey(&mut self, command: Command, clock: &mut EngineClock) {
         let (id, command) = match command {
-            Command::Add(running) => return self.running.push(*running),
-            Command::Remove(id) => return self.running.retain(|running| running.id != id),
+            Command::Add(running) => return self.0.push(*running),
+            Command::Remove(id) => return self.0.retain(|running| running.id != id),
             Command::Attach(id, _)
             | Command::Read(id, _)
             | Command::Hls(id, _)
             | Command::Finish(id) => (id, command),
         };
-        let now_us = self.clock.now_us();
-        let Some(running) = self.running.iter_mut().find(|running| running.id == id) else {
+        let now_us = clock.now_us();
+        let Some(running) = self.0.iter_mut().find(|running| running.id == id) else {
             return;
         };
         match command {
@@ -141,10 +102,9 @@ pub(super) struct Running {
     program: Option<Result<Program, String>>,
     shelf: Arc<Shelf>,
     hls: Option<Packager>,
-    sources: Vec<(usize, Box<dyn Source>)>,
+    feeds: Feeds,
     /// What to add to the recording's time for Unix time.
     wall_us: i64,
-    wished: Option<Instant>,
     failed: bool,
 }
 
@@ -162,30 +122,27 @@ impl Running {
             program: None,
             shelf,
             hls: None,
-            sources: Vec::new(),
+            feeds: Feeds::default(),
             wall_us: 0,
-            wished: None,
             failed: false,
         }
     }
 
     fn attach(&mut self, sources: Vec<Box<dyn Source>>, now_us: u64) {
-        let kinds: Vec<MediaKind> = sources.iter().map(|source| source.kind()).collect();
-        let numbers = self.recording.attach(&kinds, now_us);
+        let arrives = !sources.is_empty();
+        self.feeds.attach(&mut self.recording, sources, now_us);
         // The rest of the one before.
         self.put_all(now_us);
-        if !sources.is_empty() {
+        if arrives {
             self.remux.arrive();
         }
-        self.sources = numbers.into_iter().zip(sources).collect();
-        self.wished = None;
     }
 
     fn turn(&mut self, clock: &mut EngineClock) {
         if self.failed {
             return;
         }
-        self.listen(clock);
+        self.feeds.listen(&mut self.recording, clock);
         let now_us = clock.now_us();
         self.put_all(now_us);
         self.wish_for_keyframes();
@@ -197,31 +154,9 @@ impl Running {
             if let Err(error) = self.put(output, now_us) {
                 tracing::error!(stream = self.stream, %error, "a stream's output was ended");
                 self.failed = true;
-                self.sources.clear();
+                self.feeds.clear();
                 self.finish();
                 return;
-            }
-        }
-    }
-
-    /// Takes what the sources have.
-    fn listen(&mut self, clock: &mut EngineClock) {
-        for (track, source) in &mut self.sources {
-            for _ in 0..ITEMS_A_TURN {
-                match source.pop() {
-                    Some(Item::Packet(packet, clock_rate_hz)) => {
-                        clock.arrived(packet.arrival_us);
-                        self.recording.push(*track, packet, clock_rate_hz);
-                    }
-                    Some(Item::Report(ntp, timestamp)) => {
-                        self.recording.reported(*track, ntp, timestamp);
-                    }
-                    Some(Item::Captured(ntp, timestamp)) => {
-                        self.recording.captured(*track, ntp, timestamp);
-                    }
-                    Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
-                    None => break,
-                }
             }
         }
     }
@@ -336,20 +271,12 @@ impl Running {
     }
 
     fn wish_for_keyframes(&mut self) {
-        if self.wished.is_some_and(|at| at.elapsed() < KEYFRAME_WISH) {
-            return;
-        }
-        let waits = self.readers.iter().any(|reader| !reader.has_begun());
-        let hls = self.hls.as_mut().is_some_and(Packager::wants_keyframe);
-        let waits = waits || self.hls.as_ref().is_some_and(Packager::awaits_keyframe);
-        let wanted = hls || (waits && self.remux.lacks_keyframe());
-        for (track, source) in &mut self.sources {
-            let video = source.kind() == MediaKind::Video;
-            if video && (wanted || self.recording.wants_keyframe(*track)) {
-                source.want_keyframe();
-                self.wished = Some(Instant::now());
-            }
-        }
+        self.feeds.wish_for_keyframes(&self.recording, || {
+            let waits = self.readers.iter().any(|reader| !reader.has_begun());
+            let hls = self.hls.as_mut().is_some_and(Packager::wants_keyframe);
+            let waits = waits || self.hls.as_ref().is_some_and(Packager::awaits_keyframe);
+            hls || (waits && self.remux.lacks_keyframe())
+        });
     }
 }
 

@@ -186,7 +186,7 @@ impl Recorders {
             disk: Disk::start(config.disk)?,
             later: Later::start()?,
         });
-        let workers = Workers::start(config.threads, &places)?;
+        let workers = worker::start(config.threads, &places)?;
         let events = RecorderEvents::new(config.events.clone());
         Ok(Self(Arc::new(Shared {
             config,

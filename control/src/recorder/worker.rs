@@ -5,11 +5,9 @@
 //! other.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fanmill_engine::packet::codec::MediaKind;
 use tokio::sync::oneshot;
 
 use super::disk::{QueueFull, Writer};
@@ -17,19 +15,10 @@ use super::info::{RecorderEvent, RecorderEvents, Status};
 use super::path::RecordingPath;
 use super::sink::{FileSink, Places, Shift, SinkError};
 use crate::media::recording::{Output, Recording};
-use crate::taps::{EngineClock, Item, Source};
-
-/// How often a thread looks after its recorders: taps hold what comes meanwhile.
-const TURN: Duration = Duration::from_millis(10);
-
-/// How often a keyframe is wished for.
-const KEYFRAME_WISH: Duration = Duration::from_millis(500);
+use crate::taps::{EngineClock, Feeds, Source, Threads, Work};
 
 /// How often the status is brought up to date.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
-
-/// Items taken from one source in a turn: the others get theirs.
-const ITEMS_A_TURN: usize = 4096;
 
 /// What a recorder's media become.
 #[derive(Debug)]
@@ -68,8 +57,7 @@ pub(super) struct Running {
     target: Target,
     status: Arc<Mutex<Status>>,
     events: RecorderEvents,
-    sources: Vec<(usize, Box<dyn Source>)>,
-    wished: Option<Instant>,
+    feeds: Feeds,
     reported: Option<Instant>,
     dropping: bool,
     /// Files begun.
@@ -78,78 +66,53 @@ pub(super) struct Running {
 }
 
 /// All recorder threads.
-pub(super) struct Workers(Vec<Sender<Command>>);
+pub(super) type Workers = Threads<Command>;
 
-impl Workers {
-    pub(super) fn start(threads: usize, places: &Arc<Places>) -> io::Result<Self> {
-        let start = |number| {
-            let (sender, commands) = mpsc::channel();
-            let thread = Thread {
-                places: Arc::clone(places),
-                running: Vec::new(),
-                clock: EngineClock::default(),
-            };
-            std::thread::Builder::new()
-                .name(format!("recorder-{number}"))
-                .spawn(move || thread.run(&commands))?;
-            Ok(sender)
-        };
-        Ok(Self(
-            (0..threads.max(1)).map(start).collect::<io::Result<_>>()?,
-        ))
-    }
-
-    /// Tells the thread of recorder `id`; `false` if it has ended.
-    pub(super) fn tell(&self, id: u64, command: Command) -> bool {
-        let thread = usize::try_from(id).unwrap_or(0) % self.0.len();
-        self.0[thread].send(command).is_ok()
-    }
+/// Starts the recorder threads.
+pub(super) fn start(threads: usize, places: &Arc<Places>) -> io::Result<Workers> {
+    Threads::start("recorder", threads, || Thread {
+        places: Arc::clone(places),
+        running: Vec::new(),
+    })
 }
 
+/// What one thread has.
 struct Thread {
     places: Arc<Places>,
     running: Vec<Running>,
-    clock: EngineClock,
 }
 
 impl Thread {
-    fn run(mut self, commands: &Receiver<Command>) {
-        loop {
-            // Without recorders there is nothing to look after.
-            if self.running.is_empty() {
-                match commands.recv() {
-                    Ok(command) => self.obey(command),
-                    Err(_) => return,
-                }
-            }
-            loop {
-                match commands.try_recv() {
-                    Ok(command) => self.obey(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return self.end(),
-                }
-            }
-            let began = Instant::now();
-            for running in &mut self.running {
-                running.turn(&mut self.clock, &self.places);
-            }
-            std::thread::sleep(TURN.saturating_sub(began.elapsed()));
+    fn find(&mut self, id: u64) -> Option<&mut Running> {
+        self.running.iter_mut().find(|running| running.id == id)
+    }
+}
+
+impl Work for Thread {
+    type Command = Command;
+
+    fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    fn turn(&mut self, clock: &mut EngineClock) {
+        for running in &mut self.running {
+            running.turn(clock, &self.places);
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command, clock: &mut EngineClock) {
         match command {
             Command::Add(running) => self.running.push(*running),
             Command::Attach(id, sources) => {
-                let now_us = self.clock.now_us();
                 if let Some(running) = self.find(id) {
-                    running.attach(sources, now_us);
+                    running.attach(sources, clock.now_us());
                 }
             }
             Command::Stop(id, done) => {
                 let position = self.running.iter().position(|running| running.id == id);
                 let stopped = position.map(|position| self.running.swap_remove(position));
-                let closing = stopped.map(|running| running.stop(&mut self.clock, &self.places));
+                let closing = stopped.map(|running| running.stop(clock, &self.places));
                 // Whoever asked may have given up.
                 let _ = done.send(closing.unwrap_or_default());
             }
@@ -163,14 +126,10 @@ impl Thread {
         }
     }
 
-    fn find(&mut self, id: u64) -> Option<&mut Running> {
-        self.running.iter_mut().find(|running| running.id == id)
-    }
-
-    /// The program ends without having stopped the recorders.
-    fn end(mut self) {
-        for running in self.running.drain(..) {
-            running.stop(&mut self.clock, &self.places);
+    /// Nobody stopped the recorders.
+    fn end(self, clock: &mut EngineClock) {
+        for running in self.running {
+            running.stop(clock, &self.places);
         }
     }
 }
@@ -184,8 +143,7 @@ impl Running {
             target,
             status: of.status,
             events: of.events,
-            sources: Vec::new(),
-            wished: None,
+            feeds: Feeds::default(),
             reported: None,
             dropping: false,
             begun: 0,
@@ -194,47 +152,25 @@ impl Running {
     }
 
     fn attach(&mut self, sources: Vec<Box<dyn Source>>, now_us: u64) {
-        let kinds: Vec<MediaKind> = sources.iter().map(|source| source.kind()).collect();
-        let numbers = self.recording.attach(&kinds, now_us);
-        self.sources = numbers.into_iter().zip(sources).collect();
-        self.wished = None;
+        self.feeds.attach(&mut self.recording, sources, now_us);
     }
 
     fn turn(&mut self, clock: &mut EngineClock, places: &Places) {
         if self.failed {
             return;
         }
-        self.listen(clock);
+        self.feeds.listen(&mut self.recording, clock);
         let now_us = clock.now_us();
         while let Some(output) = self.recording.poll(now_us) {
             self.put(output, places);
         }
-        self.wish_for_keyframes(now_us);
+        // What is held can be flushed only from a keyframe on: there must be one now and then.
+        let target = &self.target;
+        let stale = || matches!(target, Target::Memory(shift) if shift.is_stale(now_us));
+        self.feeds.wish_for_keyframes(&self.recording, stale);
         if self.reported.is_none_or(|at| at.elapsed() >= STATUS_EVERY) {
             self.reported = Some(Instant::now());
             self.report();
-        }
-    }
-
-    /// Takes what the sources have.
-    fn listen(&mut self, clock: &mut EngineClock) {
-        for (track, source) in &mut self.sources {
-            for _ in 0..ITEMS_A_TURN {
-                match source.pop() {
-                    Some(Item::Packet(packet, clock_rate_hz)) => {
-                        clock.arrived(packet.arrival_us);
-                        self.recording.push(*track, packet, clock_rate_hz);
-                    }
-                    Some(Item::Report(ntp, timestamp)) => {
-                        self.recording.reported(*track, ntp, timestamp);
-                    }
-                    Some(Item::Captured(ntp, timestamp)) => {
-                        self.recording.captured(*track, ntp, timestamp);
-                    }
-                    Some(Item::Restarted) => self.recording.restart(*track, clock.now_us()),
-                    None => break,
-                }
-            }
         }
     }
 
@@ -305,7 +241,7 @@ impl Running {
 
     fn fail(&mut self, error: &SinkError, places: &Places) {
         self.failed = true;
-        self.sources.clear();
+        self.feeds.clear();
         if let Target::Files(files) = &mut self.target {
             files.close(places);
         }
@@ -319,24 +255,6 @@ impl Running {
         self.report();
     }
 
-    fn wish_for_keyframes(&mut self, now_us: u64) {
-        if self.wished.is_some_and(|at| at.elapsed() < KEYFRAME_WISH) {
-            return;
-        }
-        // What is held can be flushed only from a keyframe on: there must be one now and then.
-        let stale = match &self.target {
-            Target::Memory(shift) => shift.is_stale(now_us),
-            Target::Files(_) => false,
-        };
-        for (track, source) in &mut self.sources {
-            let video = source.kind() == MediaKind::Video;
-            if video && (stale || self.recording.wants_keyframe(*track)) {
-                source.want_keyframe();
-                self.wished = Some(Instant::now());
-            }
-        }
-    }
-
     fn flush(&mut self, path: &RecordingPath, places: &Places) -> Flushed {
         match &self.target {
             Target::Memory(shift) => shift.flush(self.id, path, places),
@@ -346,7 +264,7 @@ impl Running {
 
     fn stop(mut self, clock: &mut EngineClock, places: &Places) -> Vec<Writer> {
         if !self.failed {
-            self.listen(clock);
+            self.feeds.listen(&mut self.recording, clock);
             for output in self.recording.finish(clock.now_us()) {
                 self.put(output, places);
             }
@@ -365,7 +283,7 @@ impl Running {
     /// Brings the status up to date.
     fn report(&mut self) {
         let counts = self.recording.counts();
-        let live = !self.sources.is_empty();
+        let live = self.feeds.is_live();
         let mut status = lock(&self.status);
         status.live = live;
         status.tracks = counts;

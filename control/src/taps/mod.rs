@@ -5,13 +5,17 @@
 //! for is lost to it.
 
 mod clock;
+mod feeds;
 mod source;
+mod threads;
 
 use fanmill_engine::packet::codec::MediaKind;
 
 pub use source::{tap_sources, tap_sources_from_cache, tap_sources_ringing};
 
 pub(crate) use clock::EngineClock;
+pub(crate) use feeds::Feeds;
+pub(crate) use threads::{Threads, Work};
 
 use crate::media::reorder::Packet;
 
