@@ -1,6 +1,7 @@
 //! The control plane of Fanmill: handshakes, session descriptions, subscription tables, and the
 //! doors (WHIP, WHEP, admin socket) that lead into them.
 
+mod accept;
 pub mod admin;
 pub mod broadcast;
 pub mod cli;

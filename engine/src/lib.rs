@@ -27,7 +27,6 @@ pub mod stun;
 mod subscriptions;
 mod sys;
 pub mod tap;
-pub mod tcp;
 pub mod transit;
 
 pub use engine::{Engine, EngineConfig, EngineError, EngineStartError, Events, ShardReport};

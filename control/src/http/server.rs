@@ -4,7 +4,6 @@
 //! each; so connections are counted, a request head must come within a time, and no connection
 //! lives for ever. What requests mean is the router's business alone.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,21 +11,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use fanmill_engine::tcp::limit_unsent;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// Pause after a failed accept, which the next one would most likely fail too (EMFILE).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::accept;
 
 /// A connection whose peer takes nothing of what was sent for this long is given up: the only way
 /// to notice of a viewer that it is not there to read its events.
@@ -85,44 +83,27 @@ pub async fn serve(
         let place = Arc::clone(&places).acquire_owned();
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = async { (place.await, listener.accept().await) } => accepted,
+            accepted = async { (place.await, accept::next(&listener, "HTTP").await) } => accepted,
         };
-        match accepted {
-            (Ok(place), Ok((stream, peer))) => {
-                let keep = max_connections - places.available_permits() <= limits.max_kept;
-                let place = Place::new(place, Arc::clone(&event_streams));
-                let router = router.clone();
-                connections.spawn(connection(
-                    (stream, peer),
-                    router,
-                    limits,
-                    keep,
-                    place,
-                    stop.clone(),
-                ));
-            }
-            (_, Err(error)) if is_of_the_connection(&error) => {}
-            (_, Err(error)) => {
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-            // The semaphore is never closed.
-            (Err(_), _) => break,
-        }
+        // The semaphore is never closed.
+        let (Ok(place), (stream, peer)) = accepted else {
+            break;
+        };
+        let keep = max_connections - places.available_permits() <= limits.max_kept;
+        let place = Place::new(place, Arc::clone(&event_streams));
+        let router = router.clone();
+        connections.spawn(connection(
+            (stream, peer),
+            router,
+            limits,
+            keep,
+            place,
+            stop.clone(),
+        ));
     }
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-/// Errors of accept(2) that say nothing about the next connection.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }
 
 /// The place of a connection among those there may be. Handlers find it in the request.
@@ -182,7 +163,7 @@ async fn connection(
     // Answers are short and awaited; without it they are only later, not wrong.
     let _ = stream.set_nodelay(true);
     // Without it megabytes of a stream wait for a peer that does not take them.
-    let _ = limit_unsent(&stream, MAX_UNSENT_BYTES);
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
     // Without it the system gives up after a quarter of an hour.
     let _ = set_tcp_user_timeout(&stream, PEER_PATIENCE_MS);
     let mut http = http1::Builder::new();

@@ -17,11 +17,9 @@ use super::play::Hubs;
 use super::push::Pushes;
 use super::status::{RtmpInfo, Status};
 use super::{TlsError, TlsFiles};
+use crate::accept;
 use crate::broadcast::BroadcastError;
 use crate::ingest::Ingests;
-
-/// After the system had no descriptor for a connection.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,17 +111,11 @@ impl Rtmp {
         self.0.tasks.spawn(async move {
             let stop = shared.stop.clone();
             loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
+                let (socket, remote) = tokio::select! {
+                    accepted = accept::next(&listener, "RTMP") => accepted,
                     () = stop.cancelled() => return,
                 };
-                match accepted {
-                    Ok((socket, remote)) => shared.take(socket, remote, tls.clone()),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot take an RTMP connection");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
+                shared.take(socket, remote, tls.clone());
             }
         });
     }

@@ -185,7 +185,8 @@ impl Rtsp {
     /// # Errors
     /// [`PullError::Unknown`].
     pub async fn stop_pull(&self, stream: &str) -> Result<PullInfo, PullError> {
-        self.0.shared.pulls.stop(stream).await
+        let shared = &self.0.shared;
+        shared.pulls.stop(stream, &shared.ingests).await
     }
 
     /// Ends all connections.

@@ -1,9 +1,7 @@
 //! The listener: accepts RTSP connections within their bound. What they say is
 //! [`connection`](super::connection)'s affair.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -11,9 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::connection::Connection;
-
-/// Pause after a failed accept, which the next one would most likely fail too (EMFILE).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::accept;
 
 /// Serves until told to stop; returns when the last connection is closed.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -24,40 +20,23 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let place = Arc::clone(&places).acquire_owned();
         let accepted = tokio::select! {
             () = shared.stop.cancelled() => break,
-            accepted = async { (place.await, listener.accept().await) } => accepted,
+            accepted = async { (place.await, accept::next(&listener, "RTSP").await) } => accepted,
         };
-        match accepted {
-            (Ok(place), Ok((stream, peer))) => {
-                let shared = Arc::clone(&shared);
-                connections.spawn(async move {
-                    let _place = place;
-                    let _connected = shared.connected();
-                    match Connection::new(stream, peer, shared) {
-                        Ok(connection) => connection.run().await,
-                        Err(error) => tracing::debug!(%error, "an RTSP connection was gone"),
-                    }
-                });
+        // The semaphore is never closed.
+        let (Ok(place), (stream, peer)) = accepted else {
+            break;
+        };
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let _place = place;
+            let _connected = shared.connected();
+            match Connection::new(stream, peer, shared) {
+                Ok(connection) => connection.run().await,
+                Err(error) => tracing::debug!(%error, "an RTSP connection was gone"),
             }
-            (_, Err(error)) if is_of_the_connection(&error) => {}
-            (_, Err(error)) => {
-                tracing::warn!(%error, "cannot accept an RTSP connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            // The semaphore is never closed.
-            (Err(_), _) => break,
-        }
+        });
     }
     drop(listener);
     connections.close();
     connections.wait().await;
-}
-
-/// Errors of accept(2) that say nothing about the next connection.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }
