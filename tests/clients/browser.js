@@ -3,12 +3,17 @@
 ({
   /**
    * Offers `transceivers` (functions of the connection) and resolves when connected.
-   * `trickle`: offer before any candidate is gathered, and tell the server of none after.
+   * `trickle`: offer before any candidate is gathered, and tell the server of none after. `secret`:
+   * a byte that frames are encrypted with, end to end.
    */
-  async connect(url, { transceivers, datachannel, bundlePolicy, trickle }) {
-    const pc = new RTCPeerConnection({ bundlePolicy: bundlePolicy ?? 'balanced' });
+  async connect(url, { transceivers, datachannel, bundlePolicy, trickle, secret }) {
+    const pc = new RTCPeerConnection({
+      bundlePolicy: bundlePolicy ?? 'balanced',
+      encodedInsertableStreams: secret !== undefined,
+    });
     if (datachannel === 'first') pc.createDataChannel('chat');
     for (const add of transceivers) add(pc);
+    if (secret !== undefined) this.encrypt(pc, secret);
     if (datachannel === 'last') pc.createDataChannel('chat');
     await pc.setLocalDescription();
     const offer = pc.localDescription.sdp;
@@ -33,11 +38,32 @@
     return pc;
   },
 
+  /** Offers header extensions, by their URIs, that are not offered otherwise. */
+  extend(transceiver, extensions) {
+    const known = transceiver.getHeaderExtensionsToNegotiate();
+    for (const extension of known) {
+      if (extensions?.includes(extension.uri)) extension.direction = 'sendrecv';
+    }
+    transceiver.setHeaderExtensionsToNegotiate(known);
+  },
+
+  /** Encrypts every frame that is sent, and decrypts every one that is received, to its last byte. */
+  encrypt(pc, secret) {
+    const transform = (frame, controller) => {
+      frame.data = new Uint8Array(frame.data).map((byte, at) => byte ^ secret ^ at).buffer;
+      controller.enqueue(frame);
+    };
+    for (const { sender, receiver, direction } of pc.getTransceivers()) {
+      const { readable, writable } = (direction === 'recvonly' ? receiver : sender).createEncodedStreams();
+      readable.pipeThrough(new TransformStream({ transform })).pipeTo(writable);
+    }
+  },
+
   /**
    * Publishes the test card. `kinds`: of its tracks; `encodings`: of its video; `codec`: alone in
-   * the offer beside its helpers.
+   * the offer beside its helpers; `extensions`: as for `watch`.
    */
-  async publish(url, { kinds, encodings, codec, size, fps, ...offer }) {
+  async publish(url, { kinds, encodings, codec, size, fps, extensions, ...offer }) {
     const { TestCard } = await import('/assets/testcard.js');
     const card = new TestCard(...(size ?? [640, 360]), fps ?? 15);
     const video = (pc) => {
@@ -46,6 +72,7 @@
         direction: 'sendonly',
         sendEncodings: encodings ?? [{}],
       });
+      this.extend(transceiver, extensions);
       if (!codec) return;
       const known = RTCRtpSender.getCapabilities('video').codecs;
       const mine = known.filter((c) => c.mimeType === `video/${codec}`);
@@ -66,11 +93,7 @@
   async watch(url, { kinds, extensions, ...offer }) {
     const transceivers = (kinds ?? ['audio', 'video']).map((kind) => (pc) => {
       const transceiver = pc.addTransceiver(kind, { direction: 'recvonly' });
-      const known = transceiver.getHeaderExtensionsToNegotiate();
-      for (const extension of known) {
-        if (extensions?.includes(extension.uri)) extension.direction = 'sendrecv';
-      }
-      transceiver.setHeaderExtensionsToNegotiate(known);
+      this.extend(transceiver, extensions);
       // An element each: one with both would hold the sound back until there is a picture.
       const element = document.body.appendChild(document.createElement(kind));
       element.autoplay = true;

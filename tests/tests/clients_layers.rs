@@ -9,6 +9,9 @@ use fanmill_tests::{Browser, mp4, scene, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// An odd one: it turns the bit round that tells VP8's keyframes from others.
+const SECRET: u8 = 0x5b;
+
 const LIMIT: Duration = Duration::from_secs(40);
 const SECONDS: u32 = 5;
 
@@ -154,4 +157,37 @@ async fn all_layers_of_scalable_vp9_are_decoded() -> Result<()> {
 #[tokio::test]
 async fn all_layers_of_scalable_av1_are_decoded() -> Result<()> {
     a_scalable_stream_is_decoded("AV1", &[DEPENDENCY_DESCRIPTOR]).await
+}
+
+/// Nothing but the publisher and the viewers can read a frame (insertable streams): where it begins,
+/// and what can be begun with, is known from its dependency descriptor.
+async fn frames_encrypted_end_to_end_are_decoded(codec: &str) -> Result<()> {
+    let stage = Stage::new().await?;
+    let browser = Browser::start().await?;
+    let extensions = json!([DEPENDENCY_DESCRIPTOR]);
+    let options = json!({ "codec": codec, "extensions": extensions, "secret": SECRET });
+    let publisher = Console::open(&browser, stage.server()).await?;
+    publisher.publish(&stage.whip(), &options).await?;
+    let viewer = Console::open(&browser, stage.server()).await?;
+    let watching = json!({ "extensions": extensions, "secret": SECRET });
+    viewer.watch(&stage.whep(), &watching).await?;
+    viewer.plays(2).await.with_context(|| stage.log())?;
+    // One who comes later begins with a keyframe all the same.
+    let late = Console::open(&browser, stage.server()).await?;
+    late.watch(&stage.whep(), &watching).await?;
+    late.plays(2).await.with_context(|| stage.log())?;
+    let stream = stage.server().stream("stage").await?;
+    publisher.end().await?;
+    stage.check_unspoiled().await?;
+    // Read as what they are not, half of the frames would be keyframes.
+    let tracks = stream["tracks"].as_array().into_iter().flatten();
+    let video = tracks.filter(|track| track["kind"] == "video");
+    let keyframes: Vec<_> = video.map(|track| track["keyframes"].as_u64()).collect();
+    ensure!(matches!(keyframes[..], [Some(1..=5)]), "{keyframes:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn frames_of_vp8_encrypted_end_to_end_are_decoded() -> Result<()> {
+    frames_encrypted_end_to_end_are_decoded("VP8").await
 }

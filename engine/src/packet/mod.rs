@@ -6,6 +6,7 @@
 //! it was given, and must never panic on what came from the network.
 
 pub mod codec;
+pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod loss;

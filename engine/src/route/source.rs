@@ -5,6 +5,8 @@ use crate::command::{EncodingSpec, IncomingCodec};
 use crate::counters::DropReason;
 use crate::limits::INACTIVE_AFTER_US;
 use crate::packet::codec::{MediaKind, Resolution, is_keyframe_start, resolution};
+use crate::packet::dependency::DependencyDescriptor;
+use crate::packet::extension::Extension;
 use crate::packet::loss::{NackTracker, ReceptionStatistics};
 use crate::packet::rtcp::{ReportBlock, SenderInfo};
 use crate::packet::rtp::SequenceExtender;
@@ -132,7 +134,7 @@ impl Source {
         slot.info.index = index;
         slot.info.arrival_us = received.received_us;
         slot.info.codec = received.codec;
-        slot.info.keyframe_start = is_keyframe_start(codec.codec, slot.payload());
+        slot.info.keyframe_start = can_begin_with(codec, slot);
         if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
             self.keyframe(codec, slot);
         }
@@ -298,4 +300,18 @@ impl Source {
         tally.published_bytes = tally.bytes;
         tally.published_us = now_us;
     }
+}
+
+/// Whether a receiver can begin with a packet: by what its publisher says of the frame, and where it
+/// says nothing by the payload.
+fn can_begin_with(codec: &IncomingCodec, slot: &Slot) -> bool {
+    let descriptor = slot
+        .info
+        .extensions
+        .get(slot.bytes(), Extension::DependencyDescriptor)
+        .and_then(DependencyDescriptor::parse);
+    descriptor.map_or_else(
+        || is_keyframe_start(codec.codec, slot.payload()),
+        |descriptor| descriptor.starts_keyframe(),
+    )
 }
