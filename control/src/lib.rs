@@ -2,6 +2,7 @@
 //! doors (WHIP, WHEP, admin socket) that lead into them.
 
 mod accept;
+pub mod access;
 pub mod admin;
 pub mod broadcast;
 pub mod cli;

@@ -13,6 +13,7 @@ use common::offer::{AUDIO_PT, Kind, Offer, VIDEO_PT};
 use common::peer::Peer;
 use common::server::{Options, Server};
 use common::{soon, until};
+use fanmill_control::access::{NewToken, Rights};
 use fanmill_control::ingest::Ingests;
 use fanmill_control::media::audio::AudioOptions;
 use fanmill_control::media::configuration;
@@ -47,6 +48,11 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
+        Self::connect_to(address, "live", "").await
+    }
+
+    /// Connects to an application by the address of the server, as it is told.
+    async fn connect_to(address: SocketAddr, app: &str, url: &str) -> Self {
         let socket = soon(TcpStream::connect(address)).await.unwrap();
         let link = Link::client();
         let mut client = Self {
@@ -57,7 +63,7 @@ impl Client {
         while !client.link.is_open() {
             client.turn().await;
         }
-        let about = Value::object([("app", Value::text("live"))]);
+        let about = Value::object([("app", Value::text(app)), ("tcUrl", Value::text(url))]);
         client.call("connect", 1.0, about).await;
         client.call("createStream", 2.0, Value::Null).await;
         client
@@ -105,8 +111,13 @@ impl Client {
 
     /// Asks to publish; code and description of the answer.
     async fn publish(&mut self, name: &str) -> (String, String) {
+        self.wish("publish", name).await
+    }
+
+    /// Asks to `publish` or `play`, likewise.
+    async fn wish(&mut self, command: &str, name: &str) -> (String, String) {
         let values = [
-            Value::text("publish"),
+            Value::text(command),
             Value::Number(3.0),
             Value::Null,
             Value::text(name),
@@ -223,6 +234,81 @@ async fn a_refused_publisher_is_told_why() {
     let why = status[3].get("description").unwrap().as_str().unwrap();
     assert!(why.contains("flv1") && why.contains("libx264"), "{why}");
     until(|| rtmp.info().ended.get("refused") == Some(&4)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_token_neither_publishes_nor_plays() {
+    let server = Server::start(Options::default()).await;
+    let (rtmp, address) = rtmp(&server, RtmpLimits::default()).await;
+    let access = server.broadcast.access();
+    let token = |publish| {
+        let made = access.create(NewToken {
+            streams: "cam*".to_owned(),
+            rights: Rights {
+                publish,
+                watch: !publish,
+                operate: false,
+            },
+            expires: None,
+            label: None,
+        });
+        made.unwrap()
+    };
+    let ((publish, info), (watch, _)) = (token(true), token(false));
+    for (command, name, expected) in [
+        ("publish", "cam1".to_owned(), "a token is needed"),
+        ("publish", "cam1?token=wrong".to_owned(), "not known here"),
+        (
+            "publish",
+            format!("cam1?token={watch}"),
+            "not one to publish",
+        ),
+        (
+            "publish",
+            format!("stage?token={publish}"),
+            "not one to publish",
+        ),
+        ("play", "cam1".to_owned(), "a token is needed"),
+        ("play", format!("cam1?token={publish}"), "not one to watch"),
+    ] {
+        let mut client = Client::connect(address).await;
+        let (code, why) = client.wish(command, &name).await;
+        let expected_code = match command {
+            "publish" => "NetStream.Publish.Denied",
+            _ => "NetStream.Play.Failed",
+        };
+        assert_eq!(code, expected_code, "{name}");
+        assert!(why.contains(expected), "{name}: {why}");
+        while client.turn().await.is_some() {}
+    }
+    // Encoders have it in the stream key, or wherever they can put it.
+    let (query, watched) = (format!("?token={publish}"), format!("?token={watch}"));
+    let server_url = format!("rtmp://127.0.0.1/live{query}");
+    let mut publishers = Vec::new();
+    for (name, app, url) in [
+        (format!("cam1{query}"), "live", ""),
+        ("cam2?x=y".to_owned(), &*format!("live{query}"), ""),
+        ("cam3".to_owned(), "live", &*server_url),
+    ] {
+        let mut client = Client::connect_to(address, app, url).await;
+        let (code, why) = client.publish(&name).await;
+        assert_eq!(code, "NetStream.Publish.Start", "{name}: {why}");
+        client.send().await;
+        publishers.push(client);
+    }
+    let is_live = |name: &str| server.broadcast.live_names().contains(&name.to_owned());
+    until(|| ["cam1", "cam2", "cam3"].into_iter().all(is_live)).await;
+    let mut player = Client::connect(address).await;
+    let (code, why) = player.wish("play", &format!("cam1{watched}")).await;
+    assert_eq!(code, "NetStream.Play.Reset", "{why}");
+    // A token that is revoked takes its publishers with it.
+    assert_eq!(access.revoke(info.id), Ok(3));
+    until(|| server.broadcast.live_names().is_empty()).await;
+    for mut publisher in publishers {
+        while publisher.turn().await.is_some() {}
+    }
+    until(|| rtmp.info().ended.get("refused") == Some(&6)).await;
     server.stop().await;
 }
 

@@ -345,6 +345,7 @@ fn server_info(broadcast: &Broadcast, started: Instant) -> Value {
         "fingerprint_sha256": server.fingerprint_sha256(),
         "transports": server.transport_count(),
         "streams": broadcast.stream_count(),
+        "access": broadcast.access().info(),
         "handshakes": { "completed": dtls.completed(), "failed": dtls.failed() },
         "shards": shards.collect::<Vec<_>>(),
     })

@@ -15,6 +15,7 @@
 //! - After the end of input, requests already read are answered, then the connection is closed.
 //! - Lines with a `method` and without an `id`, from the server, are notifications.
 
+mod access;
 mod broadcast;
 mod client;
 mod connection;
@@ -35,6 +36,7 @@ mod standard;
 mod streamer;
 mod thumbnail;
 
+pub use access::add_access_methods;
 pub use broadcast::add_broadcast_methods;
 pub use client::{AdminClient, ClientError};
 pub use connection::{Caller, Notifier, NotifyError};

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fanmill_engine::EngineError;
 use fanmill_engine::ids::TransportId;
 
+use crate::access::Access;
 use crate::events::Events;
 use crate::model::{
     AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, TransportKind,
@@ -127,6 +128,7 @@ struct Shared {
     server: MediaServer,
     endpoint: Endpoint,
     limits: BroadcastLimits,
+    access: Access,
     events: Events,
     tables: Mutex<Tables>,
 }
@@ -148,6 +150,7 @@ impl Broadcast {
             server,
             endpoint,
             limits,
+            access: Access::new(),
             events,
             tables: Mutex::new(tables),
         }))
@@ -156,6 +159,11 @@ impl Broadcast {
     /// The media server underneath.
     pub fn server(&self) -> &MediaServer {
         &self.0.server
+    }
+
+    /// Who may publish and watch by the doors. What calls this broadcast itself is not asked.
+    pub fn access(&self) -> &Access {
+        &self.0.access
     }
 
     /// What happens in the server, to be read and to be told: streams that are published and end, and

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::publishers::LOST_AFTER;
 use super::{BroadcastError, Role, Subscription, lock};
+use crate::access::Held;
 use crate::model::{CloseReason, Heard, Transport, TransportKind};
 use crate::sdp::IceFragment;
 
@@ -37,6 +38,8 @@ pub struct Session {
     shown: Mutex<Option<String>>,
     /// What a viewer wants to be told of it.
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// That its token is not revoked.
+    held: Mutex<Option<Held>>,
 }
 
 /// When a peer was last heard of.
@@ -70,6 +73,7 @@ impl Session {
             }),
             shown: Mutex::new(Some(stream.to_owned())),
             subscriptions: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -96,6 +100,11 @@ impl Session {
     /// Its connection.
     pub fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// Keeps what tells of its token as long as it lasts.
+    pub fn hold(&self, held: Held) {
+        *lock(&self.held) = Some(held);
     }
 
     /// Entity tag of the present ICE session (RFC 9725 4.3.1), quotes included.

@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::ServeArgs;
 use super::listen;
 use super::shutdown::Shutdown;
+use crate::access::Access;
 use crate::admin::{
-    AdminError, AdminServer, Methods, add_broadcast_methods, add_event_methods, add_ingest_methods,
-    add_log_methods, add_output_methods, add_player_methods, add_push_methods,
+    AdminError, AdminServer, Methods, add_access_methods, add_broadcast_methods, add_event_methods,
+    add_ingest_methods, add_log_methods, add_output_methods, add_player_methods, add_push_methods,
     add_recorder_methods, add_rtmp_methods, add_rtsp_methods, add_streamer_methods,
     add_thumbnail_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listen};
 use crate::http::{self, HttpLimits};
 use crate::ingest::Ingests;
 use crate::log::{self, LogControl, LogError};
@@ -147,9 +148,13 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     let rules = config.playout_rules();
     broadcast.set_playout_rules(rules.expect("the configuration was validated"));
     broadcast.set_takeover_back(config.takeover_back);
+    let configured = config.configure_access(broadcast.access());
+    configured.expect("the configuration was validated");
+    warn_if_open(&config, broadcast.access());
     let mut methods = Methods::new();
     add_log_methods(&mut methods, log);
     add_broadcast_methods(&mut methods, &broadcast);
+    add_access_methods(&mut methods, broadcast.access());
     add_event_methods(&mut methods, broadcast.events());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
@@ -203,6 +208,29 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says so if everybody in reach may publish.
+fn warn_if_open(config: &Config, access: &Access) {
+    let doors = [
+        ("http", Listen::At(config.http)),
+        ("rtmp", config.rtmp),
+        ("rtmps", config.rtmps),
+        ("rtsp", config.rtsp),
+    ];
+    for (key, listen) in doors {
+        if let Listen::At(address) | Listen::Usually(address) = listen
+            && !address.ip().is_loopback()
+            && !access.is_enforced()
+        {
+            tracing::warn!(
+                key,
+                %address,
+                "whoever reaches this address may publish, watch and record: set publish-token and \
+                 operate-token, and watch-token if not everybody may watch"
+            );
+        }
+    }
 }
 
 /// Serves RTSP, and begins to pull what is configured.

@@ -19,6 +19,7 @@ use fanmill_engine::limits::{
 };
 use serde::Serialize;
 
+use crate::access::{Access, AccessError, Rights, TokenRule};
 use crate::broadcast::{NoDelay, PlayoutRule, TakeoverBack};
 use crate::media::audio::AudioOptions;
 
@@ -45,6 +46,12 @@ pub struct Config {
     /// STUN and TURN servers that clients are told of in `Link` headers (RFC 9725 4.6). Default:
     /// none.
     pub ice_server: Vec<String>,
+    /// Tokens that let publish. Default: none, and everybody may as long as there is none of any kind.
+    pub publish_token: Vec<TokenRule>,
+    /// Tokens that let watch. Default: none, and everybody may.
+    pub watch_token: Vec<TokenRule>,
+    /// Tokens that let do everything. Default: none.
+    pub operate_token: Vec<TokenRule>,
     /// Path of the admin socket. Default [`default_admin_path`].
     pub admin: PathBuf,
     /// Seconds without a fresh consent (RFC 7675) after which a transport is closed. Default 30.
@@ -121,6 +128,9 @@ impl Default for Config {
             shards: std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_SHARDS)),
             public_ip: Vec::new(),
             ice_server: Vec::new(),
+            publish_token: Vec::new(),
+            watch_token: Vec::new(),
+            operate_token: Vec::new(),
             admin: default_admin_path(),
             consent_timeout_s: 30,
             max_transports: 100_000,
@@ -185,6 +195,42 @@ impl Config {
 }
 
 impl Config {
+    /// Has the doors ask for the tokens that are configured.
+    ///
+    /// # Errors
+    /// [`AccessError::TooMany`].
+    pub fn configure_access(&self, access: &Access) -> Result<(), AccessError> {
+        let none = Rights::default();
+        for (tokens, rights) in [
+            (
+                &self.publish_token,
+                Rights {
+                    publish: true,
+                    ..none
+                },
+            ),
+            (
+                &self.watch_token,
+                Rights {
+                    watch: true,
+                    ..none
+                },
+            ),
+            (
+                &self.operate_token,
+                Rights {
+                    operate: true,
+                    ..none
+                },
+            ),
+        ] {
+            for token in tokens {
+                access.configure(token, rights)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The rules for how long viewers hold a picture.
     ///
     /// # Errors

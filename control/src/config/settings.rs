@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Listen};
+use crate::access::TokenRule;
 use crate::broadcast::TakeoverBack;
 
 /// Configuration keys; `None` where nothing was given.
@@ -37,6 +38,21 @@ pub struct Settings {
     /// repeatable [default: none]
     #[arg(long, value_name = "URI")]
     pub ice_server: Option<Vec<String>>,
+    /// Token that lets publish streams whose name fits a pattern, such as cam*:TOKEN, or all; from the
+    /// first token on, publishing and operating need one; repeatable, or by commas [default: none]
+    #[arg(long, value_name = "[PATTERN:]TOKEN", value_delimiter = ',')]
+    #[arg(env = "FANMILL_PUBLISH_TOKEN", hide_env_values = true)]
+    pub publish_token: Option<Vec<TokenRule>>,
+    /// Token that lets watch streams whose name fits a pattern, or all; nobody watches these without;
+    /// repeatable, or by commas [default: none]
+    #[arg(long, value_name = "[PATTERN:]TOKEN", value_delimiter = ',')]
+    #[arg(env = "FANMILL_WATCH_TOKEN", hide_env_values = true)]
+    pub watch_token: Option<Vec<TokenRule>>,
+    /// Token that lets do everything over HTTP, also record and play files; repeatable, or by commas
+    /// [default: none]
+    #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
+    #[arg(env = "FANMILL_OPERATE_TOKEN", hide_env_values = true)]
+    pub operate_token: Option<Vec<TokenRule>>,
     /// Path of the admin socket [default: $XDG_RUNTIME_DIR/fanmill.sock, else
     /// /tmp/fanmill-UID.sock]
     #[arg(long, value_name = "PATH")]
@@ -176,6 +192,9 @@ impl Settings {
             shards: self.shards.or(lower.shards),
             public_ip: self.public_ip.or(lower.public_ip),
             ice_server: self.ice_server.or(lower.ice_server),
+            publish_token: self.publish_token.or(lower.publish_token),
+            watch_token: self.watch_token.or(lower.watch_token),
+            operate_token: self.operate_token.or(lower.operate_token),
             admin: self.admin.or(lower.admin),
             consent_timeout_s: self.consent_timeout_s.or(lower.consent_timeout_s),
             max_transports: self.max_transports.or(lower.max_transports),
@@ -217,6 +236,9 @@ impl Settings {
             shards: self.shards.unwrap_or(defaults.shards),
             public_ip: self.public_ip.unwrap_or(defaults.public_ip),
             ice_server: self.ice_server.unwrap_or(defaults.ice_server),
+            publish_token: self.publish_token.unwrap_or(defaults.publish_token),
+            watch_token: self.watch_token.unwrap_or(defaults.watch_token),
+            operate_token: self.operate_token.unwrap_or(defaults.operate_token),
             admin: self.admin.unwrap_or(defaults.admin),
             consent_timeout_s: self.consent_timeout_s.unwrap_or(defaults.consent_timeout_s),
             max_transports: self.max_transports.unwrap_or(defaults.max_transports),

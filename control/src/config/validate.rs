@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use fanmill_engine::limits::{MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US};
 
 use super::{Config, Listen};
+use crate::access::Access;
 use crate::media::audio::AudioOptions;
 use crate::recorder::Rule;
 use crate::rtsp::PullSpec;
@@ -114,11 +115,32 @@ impl Config {
         self.check_tls()?;
         self.check_ports()?;
         self.check_addresses()?;
+        self.check_tokens()?;
         self.check_ice_servers()?;
         self.check_admin()?;
         crate::log::parse(&self.log)
             .map(|_| ())
             .map_err(|e| invalid("log", e.to_string()))
+    }
+
+    fn check_tokens(&self) -> Result<(), Invalid> {
+        for (key, tokens) in [
+            ("publish-token", &self.publish_token),
+            ("watch-token", &self.watch_token),
+            ("operate-token", &self.operate_token),
+        ] {
+            for token in tokens {
+                // The text holds the token.
+                let read = token.read();
+                let (pattern, _) = read.map_err(|error| invalid(key, error.to_string()))?;
+                if key == "operate-token" && pattern != "*" {
+                    let problem = "a right to the whole server: give the token alone";
+                    return Err(invalid(key, problem));
+                }
+            }
+        }
+        self.configure_access(&Access::new())
+            .map_err(|error| invalid("watch-token", error.to_string()))
     }
 
     fn check_plain_rtp(&self) -> Result<(), Invalid> {
@@ -422,6 +444,27 @@ mod tests {
         assert_eq!(error.key, "tls-key");
         let error = "1935".parse::<Listen>().unwrap_err().to_string();
         assert!(error.contains("0.0.0.0:1935"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_refused_and_not_shown() {
+        for (key, text) in [
+            ("publish-token", "geheim"),
+            ("publish-token", "a/b:geheim-1"),
+            ("watch-token", "cam:geheim"),
+            ("operate-token", "cam:geheim-1"),
+        ] {
+            let error = refused(|c| {
+                let tokens = match key {
+                    "publish-token" => &mut c.publish_token,
+                    "watch-token" => &mut c.watch_token,
+                    _ => &mut c.operate_token,
+                };
+                tokens.push(text.to_owned().into());
+            });
+            assert_eq!(error.key, key);
+            assert!(!error.problem.contains("geheim"), "{}", error.problem);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::broadcast::{EncodingInfo, EventKind, Session, StreamEvent};
 use crate::http::HttpState;
+use crate::http::guard::InAddress;
 use crate::http::reply::Refusal;
 use crate::http::server::Place;
 use crate::http::session::{ACCEPT_POST, body, check_type, insert, options};
@@ -35,9 +36,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 
 /// The value of the `Link` field that tells a viewer where to ask for events.
-pub(super) fn link(session: &str) -> String {
+pub(super) fn link(session: &str, query: &str) -> String {
     let names = EventKind::ALL.map(name).join(",");
-    format!("<{session}/sse>; rel=\"{RELATION}\"; events=\"{names}\"")
+    format!("<{session}/sse{query}>; rel=\"{RELATION}\"; events=\"{names}\"")
 }
 
 /// Requests to where event streams are made, below a viewer's session.
@@ -78,6 +79,7 @@ pub(super) async fn one(
 }
 
 async fn create(session: &Session, request: Request) -> Result<Response, Refusal> {
+    let query = InAddress::of(&request);
     let (parts, content) = request.into_parts();
     let content = body(Request::from_parts(parts.clone(), content)).await?;
     let wanted = if content.is_empty() {
@@ -89,7 +91,7 @@ async fn create(session: &Session, request: Request) -> Result<Response, Refusal
     let subscription = session.subscribe(&wanted)?;
     let mut response = StatusCode::CREATED.into_response();
     let location = format!(
-        "/whep/{}/{}/sse/{}",
+        "/whep/{}/{}/sse/{}{query}",
         session.stream(),
         session.id(),
         subscription.id()

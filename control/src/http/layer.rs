@@ -22,8 +22,8 @@ const METHODS: &str = "OPTIONS, POST, DELETE";
 const RELATION: &str = "urn:ietf:params:whep:ext:core:layer";
 
 /// The value of the `Link` field that tells a viewer where to choose.
-pub(super) fn link(session: &str) -> String {
-    format!("<{session}/layer>; rel=\"{RELATION}\"")
+pub(super) fn link(session: &str, query: &str) -> String {
+    format!("<{session}/layer{query}>; rel=\"{RELATION}\"")
 }
 
 /// What a viewer asks for.

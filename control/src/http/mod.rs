@@ -5,6 +5,7 @@
 
 mod cors;
 mod events;
+mod guard;
 mod ingests;
 mod layer;
 mod outputs;
@@ -16,15 +17,19 @@ mod server;
 mod session;
 mod thumbnails;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use tokio::sync::Semaphore;
 
+use crate::access::{Asked, Right};
 use crate::broadcast::{Broadcast, StreamInfo};
+use crate::http::guard::Guard;
 use crate::http::reply::Refusal;
 use crate::model::TransportKind;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
@@ -59,18 +64,28 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
         ice_servers: ice_servers.into(),
         changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
     };
+    let access = state.broadcast.access().clone();
+    let guarded = |router: Router<HttpState>, kind: TransportKind| {
+        let (right, door) = match kind {
+            TransportKind::Publish => (Right::Publish, "whip"),
+            TransportKind::View => (Right::Watch, "whep"),
+        };
+        let guard = Guard::of_stream(&access, right, door);
+        router.route_layer(from_fn_with_state(guard, guard::check))
+    };
     let protocol = |kind: TransportKind| {
         let create = move |state, path, request| session::endpoint(kind, state, path, request);
         let resource = move |state, path, request| session::resource(kind, state, path, request);
-        Router::new()
+        let router = Router::new()
             .route("/{stream}", any(create))
-            .route("/{stream}/{session}", any(resource))
-            .fallback(nowhere)
+            .route("/{stream}/{session}", any(resource));
+        guarded(router, kind).fallback(nowhere)
     };
     let extensions = Router::new()
         .route("/{stream}/{session}/sse", any(events::streams))
         .route("/{stream}/{session}/sse/{id}", any(events::one))
         .route("/{stream}/{session}/layer", any(layer::layer));
+    let extensions = guarded(extensions, TransportKind::View);
     Router::new()
         .nest("/whip", protocol(TransportKind::Publish))
         .nest("/whep", protocol(TransportKind::View).merge(extensions))
@@ -107,6 +122,25 @@ async fn nowhere() -> Refusal {
     Refusal::Nowhere
 }
 
-async fn streams(State(state): State<HttpState>) -> Json<Vec<StreamInfo>> {
-    Json(state.broadcast.streams())
+/// The streams that who asks may watch or publish.
+async fn streams(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Json<Vec<StreamInfo>>, Refusal> {
+    let access = state.broadcast.access();
+    let shown = guard::shown(request.headers(), request.uri());
+    let token = shown.as_ref().map(|(token, _)| token.as_str());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let asked = Asked {
+        right: Right::Watch,
+        stream: None,
+        token,
+        door: "http",
+        remote: peer.map(|peer| peer.ip()),
+    };
+    let listed = access.check_list(&asked);
+    listed.map_err(|why| Refusal::Access(why, false))?;
+    let mut streams = state.broadcast.streams();
+    streams.retain(|stream| access.may_see(&stream.name, token, "http"));
+    Ok(Json(streams))
 }

@@ -15,14 +15,18 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::options;
 use bytes::Bytes;
 use futures_util::stream;
+use tokio_util::sync::CancellationToken;
 
-use super::cors;
+use super::guard::{Guard, InAddress};
 use super::reply::Refusal;
 use super::server::Place;
+use super::{cors, guard};
+use crate::access::Right;
 use crate::broadcast::BroadcastError;
 use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Outputs};
 
@@ -38,12 +42,15 @@ use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Out
 ///
 /// Pages of all origins may read them.
 pub fn outputs_router(outputs: Outputs) -> Router {
+    let guard = Guard::of_stream(outputs.access(), Right::Watch, "http").takes_password();
+    let preflight = || options(cors::preflight);
     Router::new()
-        .route("/{stream}/live.mp4", get(mp4))
-        .route("/{stream}/live.ts", get(ts))
-        .route("/{stream}/index.m3u8", get(variant))
-        .route("/{stream}/media.m3u8", get(media))
-        .route("/{stream}/hls/{folder}/{file}", get(file))
+        .route("/{stream}/live.mp4", preflight().get(mp4))
+        .route("/{stream}/live.ts", preflight().get(ts))
+        .route("/{stream}/index.m3u8", preflight().get(variant))
+        .route("/{stream}/media.m3u8", preflight().get(media))
+        .route("/{stream}/hls/{folder}/{file}", preflight().get(file))
+        .route_layer(from_fn_with_state(guard, guard::check))
         .layer(axum::middleware::map_response(cors::allow_any_origin))
         .with_state(outputs)
 }
@@ -106,9 +113,13 @@ async fn live(
             Some(None) => return Refusal::LongConnections.into_response(),
             None => {}
         }
-        Body::from_stream(stream::unfold(reader, async |mut reader| {
-            let bytes = reader.next().await?;
-            Some((bytes.map_err(io::Error::other), reader))
+        let over = CancellationToken::new();
+        let revoked = over.clone();
+        let held = guard::grant(&request).map(|grant| grant.hold(move || revoked.cancel()));
+        let state = (reader, over, held);
+        Body::from_stream(stream::unfold(state, async |(mut reader, over, held)| {
+            let bytes = over.run_until_cancelled(reader.next()).await??;
+            Some((bytes.map_err(io::Error::other), (reader, over, held)))
         }))
     };
     let mut response = Response::new(body);
@@ -144,6 +155,7 @@ async fn variant(
     request: Request,
 ) -> Response {
     let text = outputs.hls_variant(&stream, reader(&request)).await;
+    let text = text.map(|text| with_query(text, &InAddress::of(&request)));
     answer(text.map(|text| [text].into()), PLAYLIST, BRIEFLY)
 }
 
@@ -165,6 +177,7 @@ async fn media(
         BRIEFLY
     };
     let text = outputs.hls_media(&stream, asked, reader(&request)).await;
+    let text = text.map(|text| with_query(text, &InAddress::of(&request)));
     answer(text.map(|text| [text].into()), PLAYLIST, keep)
 }
 
@@ -195,6 +208,30 @@ fn asked(query: Option<&str>) -> Result<Option<Asked>, &'static str> {
         (None, Some(_)) => Err("_HLS_part is of the segment in _HLS_msn, which is missing\n"),
         (None, None) => Ok(None),
     }
+}
+
+/// A playlist whose addresses have this query: players keep nothing of the address of the playlist.
+fn with_query(playlist: Bytes, query: &str) -> Bytes {
+    if query.is_empty() {
+        return playlist;
+    }
+    let text = String::from_utf8_lossy(&playlist);
+    let mut with = String::with_capacity(2 * text.len());
+    for line in text.lines() {
+        let address = line
+            .split_once("URI=\"")
+            .and_then(|(_, rest)| rest.split_once('"'));
+        match address {
+            Some((_, after)) => {
+                let (before, after) = line.split_at(line.len() - after.len() - 1);
+                with.extend([before, query, after]);
+            }
+            None if line.starts_with('#') => with.push_str(line),
+            None => with.extend([line, query]),
+        }
+        with.push('\n');
+    }
+    with.into()
 }
 
 /// Tells readers from each other, as far as can be seen: HLS has no connection that lasts.
@@ -232,4 +269,21 @@ fn answer(
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_a_playlist_have_the_token() {
+        let playlist = "#EXTM3U\n#EXT-X-MAP:URI=\"a/init0.mp4\"\n\
+             #EXT-X-PART:DURATION=0.2,URI=\"a/part1.m4s\",INDEPENDENT=YES\n#EXTINF:2.0,\na/1.m4s\n";
+        let expected = "#EXTM3U\n#EXT-X-MAP:URI=\"a/init0.mp4?token=x\"\n\
+             #EXT-X-PART:DURATION=0.2,URI=\"a/part1.m4s?token=x\",INDEPENDENT=YES\n#EXTINF:2.0,\n\
+             a/1.m4s?token=x\n";
+        let bytes = Bytes::from_static(playlist.as_bytes());
+        assert_eq!(with_query(bytes.clone(), "?token=x"), expected);
+        assert_eq!(with_query(bytes, ""), playlist);
+    }
 }

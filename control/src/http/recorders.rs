@@ -2,10 +2,13 @@
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
+use super::guard::{self, Guard};
+use crate::access::Right;
 use crate::recorder::{RecorderError, RecorderInfo, StreamRecorders, requests};
 
 /// Longest command.
@@ -18,13 +21,16 @@ const MAX_COMMAND_BYTES: usize = 8 << 10;
 /// | `GET /api/recorders` | the list |
 /// | `POST /api/recorders/{command}` | `create`, `stop`, `flush`; JSON |
 ///
-/// Commands are taken as `application/json` only, which pages of other origins cannot send.
+/// Commands are taken as `application/json` only, which pages of other origins cannot send. Where tokens
+/// are asked for, one to operate is needed.
 pub fn recorders_router(recorders: StreamRecorders) -> Router {
+    let guard = Guard::of_server(recorders.access(), Right::Operate);
     Router::new()
         .route("/api/recorders", get(list))
         .route("/api/recorders/create", post(create))
         .route("/api/recorders/stop", post(stop))
         .route("/api/recorders/flush", post(flush))
+        .route_layer(from_fn_with_state(guard, guard::check))
         .layer(DefaultBodyLimit::max(MAX_COMMAND_BYTES))
         .with_state(recorders)
 }

@@ -10,13 +10,16 @@ use std::time::UNIX_EPOCH;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::guard::{self, Guard};
 use super::range::{Asked, asked};
+use crate::access::Right;
 use crate::player::{
     MediaError, PlayerError, PlayerInfo, Players, Recording, RecordingError, requests,
 };
@@ -36,18 +39,24 @@ const MAX_COMMAND_BYTES: usize = 256 << 10;
 /// | `GET /api/players` | the list of players |
 /// | `POST /api/players/{command}` | `create`, `play`, `pause`, `seek`, `set`, `stop`; JSON |
 ///
-/// Commands are taken as `application/json` only, which pages of other origins cannot send.
+/// Commands are taken as `application/json` only, which pages of other origins cannot send. Where tokens
+/// are asked for, files need one to watch all streams, and commands one to operate.
 pub fn recordings_router(players: Players) -> Router {
-    Router::new()
+    let guard = |right| from_fn_with_state(Guard::of_server(players.access(), right), guard::check);
+    let seen = Router::new()
         .route("/api/recordings", get(list))
         .route("/recordings/files/{*path}", get(file))
         .route("/api/players", get(player_list))
+        .route_layer(guard(Right::Watch));
+    Router::new()
         .route("/api/players/create", post(create))
         .route("/api/players/play", post(play))
         .route("/api/players/pause", post(pause))
         .route("/api/players/seek", post(seek))
         .route("/api/players/set", post(set))
         .route("/api/players/stop", post(stop))
+        .route_layer(guard(Right::Operate))
+        .merge(seen)
         .layer(DefaultBodyLimit::max(MAX_COMMAND_BYTES))
         .with_state(players)
 }

@@ -1,10 +1,13 @@
 //! What goes wrong, as HTTP says it: a status, and the reason in words as the body.
 
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanmill_engine::EngineError;
 
+use crate::access::Refused;
 use crate::broadcast::BroadcastError;
 use crate::model::OfferError;
 use crate::sdp::{ErrorClass, SdpError};
@@ -14,6 +17,8 @@ use crate::sdp::{ErrorClass, SdpError};
 pub(super) enum Refusal {
     /// Nothing is at that path.
     Nowhere,
+    /// Who asks may not; whether a password will do for a token.
+    Access(Refused, bool),
     /// The session description or fragment is not good.
     Sdp(SdpError),
     /// The stream or server says no.
@@ -44,6 +49,8 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Nowhere => StatusCode::NOT_FOUND,
+            Self::Access(Refused::Forbidden(_), _) => StatusCode::FORBIDDEN,
+            Self::Access(..) => StatusCode::UNAUTHORIZED,
             Self::Role => StatusCode::BAD_REQUEST,
             Self::Sdp(error) => sdp_status(error),
             Self::Broadcast(error) => broadcast_status(error),
@@ -61,6 +68,7 @@ impl Refusal {
     fn reason(&self) -> String {
         match self {
             Self::Nowhere => "nothing is here; streams are at /whip/NAME and /whep/NAME".to_owned(),
+            Self::Access(why, _) => why.to_string(),
             Self::Role => "a publisher is role=primary or role=backup".to_owned(),
             Self::Sdp(error) => error.to_string(),
             Self::Broadcast(error) => error.to_string(),
@@ -127,6 +135,9 @@ impl IntoResponse for Refusal {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
+        if let Self::Access(why, takes_password) = self {
+            challenge(headers, why, takes_password);
+        }
         if let Self::Method(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
@@ -139,6 +150,21 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// RFC 6750 3: how to do it right.
+fn challenge(headers: &mut HeaderMap, why: Refused, takes_password: bool) {
+    let bearer = match why {
+        Refused::Missing(_) => "Bearer realm=\"fanmill\"",
+        Refused::Forbidden(_) => "Bearer realm=\"fanmill\", error=\"insufficient_scope\"",
+        _ => "Bearer realm=\"fanmill\", error=\"invalid_token\"",
+    };
+    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(bearer));
+    if takes_password && !matches!(why, Refused::Forbidden(_)) {
+        let basic = HeaderValue::from_static("Basic realm=\"fanmill\", charset=\"UTF-8\"");
+        headers.append(WWW_AUTHENTICATE, basic);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 impl From<SdpError> for Refusal {

@@ -2,6 +2,8 @@
 //! viewers. An offer POSTed to the endpoint makes a session resource, which takes PATCH (trickled
 //! candidates, ICE restart) and DELETE.
 
+use std::sync::Arc;
+
 use axum::RequestExt;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
@@ -9,9 +11,11 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::broadcast::{Created, Role, Session};
+use crate::access::Grant;
+use crate::broadcast::{Broadcast, Created, Role, Session};
+use crate::http::guard::InAddress;
 use crate::http::reply::Refusal;
-use crate::http::{BODY_TIMEOUT, HttpState, events, layer};
+use crate::http::{BODY_TIMEOUT, HttpState, events, guard, layer};
 use crate::model::TransportKind;
 use crate::sdp::{IceFragment, Offer};
 
@@ -65,6 +69,7 @@ async fn create(
     request: Request,
 ) -> Result<Response, Refusal> {
     let role = role(request.uri().query())?;
+    let (query, grant) = (InAddress::of(&request), guard::grant(&request));
     let body = read(request, SDP).await?;
     let offer = Offer::parse(&body)?;
     let name = stream.to_owned();
@@ -73,6 +78,9 @@ async fn create(
         TransportKind::View => broadcast.watch(&name, &offer),
     });
     let Created { session, answer } = created.await??;
+    if let Some(grant) = grant {
+        hold(&state.broadcast, &session, &grant);
+    }
     let prefix = match kind {
         TransportKind::Publish => "whip",
         TransportKind::View => "whep",
@@ -83,7 +91,7 @@ async fn create(
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
     // RFC 9110 10.2.2: a path alone, so that it holds whatever host a proxy makes of us.
     let location = format!("/{prefix}/{stream}/{}", session.id());
-    insert(headers, LOCATION, &location);
+    insert(headers, LOCATION, &format!("{location}{query}"));
     insert(headers, ETAG, &session.etag());
     for server in state.ice_servers.iter() {
         if let Ok(value) = HeaderValue::from_str(&format!("<{server}>; rel=\"ice-server\"")) {
@@ -91,13 +99,26 @@ async fn create(
         }
     }
     if kind == TransportKind::View {
-        for link in [events::link(&location), layer::link(&location)] {
+        for link in [
+            events::link(&location, &query),
+            layer::link(&location, &query),
+        ] {
             if let Ok(value) = HeaderValue::from_str(&link) {
                 headers.append(LINK, value);
             }
         }
     }
     Ok(response)
+}
+
+/// Has a session end with its token.
+fn hold(broadcast: &Broadcast, session: &Arc<Session>, grant: &Grant) {
+    let (broadcast, weak) = (broadcast.clone(), Arc::downgrade(session));
+    session.hold(grant.hold(move || {
+        if let Some(session) = weak.upgrade() {
+            broadcast.end(&session);
+        }
+    }));
 }
 
 /// What a publisher is to be: `?role=backup` stands in the URL because that is all that most programs

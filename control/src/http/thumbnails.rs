@@ -3,10 +3,13 @@
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 
+use super::guard::{self, Guard};
+use crate::access::Right;
 use crate::player::RecordingError;
 use crate::thumbnail::{MAX_WIDTH, ThumbnailError, Thumbnails};
 
@@ -19,9 +22,15 @@ use crate::thumbnail::{MAX_WIDTH, ThumbnailError, Thumbnails};
 ///
 /// Both take `width`, in pixels.
 pub fn thumbnails_router(thumbnails: Thumbnails) -> Router {
+    let guard = |guard| from_fn_with_state(guard, guard::check);
+    let access = thumbnails.access().clone();
+    let recordings = Router::new()
+        .route("/recordings/thumbnails/{*path}", get(of_recording))
+        .route_layer(guard(Guard::of_server(&access, Right::Watch)));
     Router::new()
         .route("/{stream}/thumbnail.jpg", get(of_stream))
-        .route("/recordings/thumbnails/{*path}", get(of_recording))
+        .route_layer(guard(Guard::of_stream(&access, Right::Watch, "http")))
+        .merge(recordings)
         .with_state(thumbnails)
 }
 

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::access::Access;
 use crate::broadcast::{Broadcast, BroadcastError, Follower, Live};
 use crate::taps::{Source, tap_sources_from_cache};
 
@@ -152,6 +153,12 @@ impl Outputs {
             waiting: Semaphore::new(MAX_WAITING),
             table: Mutex::default(),
         })))
+    }
+
+    /// Who may watch its streams; whoever calls this itself is not asked.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.0.broadcast.access()
     }
 
     /// Reads a stream, from its latest keyframe on; returns when there is something to read. Call it

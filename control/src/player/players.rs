@@ -10,6 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::media::{Media, MediaError};
 use super::recordings::Recordings;
 use super::{Player, PlayerEvent, PlayerOptions, PlayerState};
+use crate::access::Access;
 use crate::broadcast::{Broadcast, BroadcastError};
 use crate::events::Events;
 use crate::model::{CreateStreamError, ProducedStream};
@@ -91,6 +92,12 @@ impl Players {
             recordings,
             players: Mutex::default(),
         }))
+    }
+
+    /// Who may watch and operate by the doors; whoever calls this itself is not asked.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.0.broadcast.access()
     }
 
     /// Where the files are.

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use super::rule::Rule;
 use super::worker::lock;
 use super::{RecorderError, RecorderInfo, RecorderSpec, Recorders};
+use crate::access::Access;
 use crate::broadcast::{Broadcast, Follower, Live};
 use crate::taps::tap_sources;
 
@@ -46,6 +47,12 @@ impl StreamRecorders {
             tokio::spawn(all.clone().apply(rules));
         }
         all
+    }
+
+    /// Who may operate by the doors; whoever calls this itself is not asked.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.0.broadcast.access()
     }
 
     /// The recorders, whatever they record.

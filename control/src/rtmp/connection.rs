@@ -15,6 +15,7 @@ use super::publish::{PublishError, Publisher};
 use super::server::{Reservation, Shared};
 use super::session::{Event, ServerSession, SessionError, Wish};
 use super::status::{State, Status};
+use crate::access::{Asked, Held, Refused, Right};
 use crate::broadcast::BroadcastError;
 use crate::ingest::{IngestError, IngestSpec};
 use crate::model::CloseReason;
@@ -83,6 +84,8 @@ pub(super) struct Connection<S> {
     status: Arc<Status>,
     publishing: Option<Publishing>,
     playing: Option<Playing>,
+    /// That the token of what it does is not revoked.
+    held: Option<Held>,
 }
 
 /// What a client plays.
@@ -111,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             status,
             publishing: None,
             playing: None,
+            held: None,
         }
     }
 
@@ -262,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Event::Publish(wish) => self.publish(wish),
             Event::Play(wish) => self.play(wish),
             Event::End => {
+                self.held = None;
                 self.end_publishing();
                 if let Some(Playing { wish, .. }) = self.playing.take() {
                     let client = self.session.client();
@@ -286,10 +291,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
+    /// Whether the client may; if so, what it does ends with its token.
+    fn check(&mut self, right: Right, wish: &Wish) -> Result<(), Refused> {
+        let access = self.shared.ingests.broadcast().access();
+        let grant = access.check(&Asked {
+            right,
+            stream: Some(&wish.name),
+            token: wish.token.as_deref(),
+            door: "rtmp",
+            remote: Some(self.status.remote.ip()),
+        })?;
+        let stop = self.status.stop.clone();
+        self.held = Some(grant.hold(move || stop.cancel()));
+        Ok(())
+    }
+
     fn publish(&mut self, wish: Wish) -> Result<(), Ended> {
         let client = self.session.client();
         self.status
             .set(State::Connecting, &wish.app, &wish.name, client);
+        if let Err(why) = self.check(Right::Publish, &wish) {
+            let code = "NetStream.Publish.Denied";
+            self.session.refuse(wish.stream_id, code, &why.to_string());
+            return Err(Ended::Refused(why.to_string()));
+        }
         let reserved = match &self.publishing {
             Some(publishing) => Err(BroadcastError::Occupied(publishing.wish.name.clone())),
             None => self.shared.reserve(&wish.name),
@@ -330,6 +355,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let client = self.session.client();
         self.status
             .set(State::Connecting, &wish.app, &wish.name, client);
+        if let Err(why) = self.check(Right::Watch, &wish) {
+            let code = "NetStream.Play.Failed";
+            self.session.refuse(wish.stream_id, code, &why.to_string());
+            return Err(Ended::Refused(why.to_string()));
+        }
+        let client = self.session.client();
         let broadcast = self.shared.ingests.broadcast();
         match self.shared.hubs.read(broadcast, &wish.name) {
             Ok(reader) => {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::amf0::{self, NotAmf0, Value};
 use super::chunk::{Message, kind};
 use super::link::{Link, LinkError, STREAM_BEGIN};
+use crate::access::credentials;
 
 /// Message streams of a connection; all that is seen are one.
 const MAX_STREAMS: u32 = 8;
@@ -48,6 +49,8 @@ pub struct Wish {
     pub name: String,
     /// What followed a `?` in the name, or else in the application.
     pub query: String,
+    /// The token in the query of the name, the application or the server's address.
+    pub token: Option<String>,
 }
 
 /// What happened.
@@ -71,6 +74,8 @@ pub enum Event {
 pub struct ServerSession {
     link: Link,
     app: Option<(String, String)>,
+    /// The query of the server's address.
+    address_query: String,
     client: String,
     understands: Vec<String>,
     streams: u32,
@@ -89,6 +94,7 @@ impl ServerSession {
         Self {
             link: Link::server(),
             app: None,
+            address_query: String::new(),
             client: String::new(),
             understands: Vec::new(),
             streams: 0,
@@ -182,6 +188,9 @@ impl ServerSession {
         };
         let (app, query) = split_query(text("app"));
         self.app = Some((app.trim_matches('/').to_owned(), query.to_owned()));
+        split_query(text("tcUrl"))
+            .1
+            .clone_into(&mut self.address_query);
         self.client = text("flashVer").chars().take(100).collect();
         if let Some(Value::Array(codecs)) = about.and_then(|about| about.get("fourCcList")) {
             let codecs = codecs.iter().filter_map(Value::as_str).take(32);
@@ -211,6 +220,8 @@ impl ServerSession {
         let name = values.get(3).and_then(Value::as_str).unwrap_or_default();
         let (name, query) = split_query(name);
         let (app, app_query) = self.app.clone().unwrap_or_default();
+        let queries = [query, &app_query, &self.address_query];
+        let token = queries.into_iter().find_map(credentials::of_query);
         Wish {
             stream_id: message.stream_id,
             app,
@@ -219,6 +230,7 @@ impl ServerSession {
                 "" => app_query,
                 query => query.to_owned(),
             },
+            token,
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::description::Described;
@@ -27,6 +28,7 @@ use super::reading::{Next, Reading};
 use super::receive::Receiver;
 use super::sessions::{Counts, Entered};
 use super::udp::{Incoming, UdpPair};
+use crate::access::{Held, Right};
 use crate::model::CloseReason;
 
 /// Half a second at 8 Mbit/s; the system takes twice as much.
@@ -58,6 +60,8 @@ pub(super) enum End {
     StreamEnded,
     #[error("the stream was ended: {0}")]
     Stopped(CloseReason),
+    #[error("the client's token was revoked")]
+    Revoked,
     #[error("what is published cannot be shown: {0}")]
     Refused(String),
     #[error(transparent)]
@@ -147,11 +151,16 @@ pub(super) struct Connection {
     tick: Interval,
     /// When the client was last heard of.
     heard: Instant,
+    /// What it was granted: to do this with this stream.
+    pub(super) allowed: Option<(Right, String)>,
+    pub(super) held: Option<Held>,
+    pub(super) revoked: CancellationToken,
 }
 
 /// What the connection has to do.
 enum Event {
     Stop,
+    Revoked,
     Read(io::Result<usize>),
     Next(Next),
     Incoming(Option<Incoming>),
@@ -188,6 +197,9 @@ impl Connection {
             incoming,
             tick,
             heard: Instant::now(),
+            allowed: None,
+            held: None,
+            revoked: CancellationToken::new(),
         })
     }
 
@@ -220,6 +232,7 @@ impl Connection {
     async fn turn(&mut self) -> Result<(), End> {
         match self.event().await {
             Event::Stop => Err(End::Stopping),
+            Event::Revoked => Err(End::Revoked),
             Event::Read(read) => self.take_messages(read?).await,
             Event::Next(Next::Packets(packets)) => self.send(&packets).await,
             Event::Next(Next::TooSlow) => Err(End::TooSlow),
@@ -282,6 +295,7 @@ impl Connection {
         };
         tokio::select! {
             () = stop.cancelled() => Event::Stop,
+            () = self.revoked.cancelled() => Event::Revoked,
             read = self.reader.read_buf(buffer) => Event::Read(read),
             next = next => Event::Next(next),
             incoming = self.incoming.recv() => Event::Incoming(incoming),
@@ -419,6 +433,7 @@ impl Connection {
             biased;
             () = lost => Err(End::TooSlow),
             () = self.shared.stop.cancelled() => Err(End::Stopping),
+            () = self.revoked.cancelled() => Err(End::Revoked),
             written = timeout(WRITE_TIMEOUT, self.writer.write_all(bytes)) => match written {
                 Ok(written) => Ok(written?),
                 Err(_) => Err(End::Stuck),

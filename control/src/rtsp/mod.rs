@@ -6,6 +6,7 @@
 //! own, so that the control plane waits for no packet of it.
 //! It must never trust a message, and a client that hangs or is slow must harm nobody else.
 
+mod access;
 mod connection;
 mod description;
 pub mod limits;

@@ -10,6 +10,7 @@ use super::description::Description;
 use super::message::field;
 use super::receive::Receiver;
 use super::requests::{Asked, Refusal, Reply, Then, target, url};
+use crate::access::Right;
 
 impl Connection {
     /// Takes the description of what will be published.
@@ -18,6 +19,7 @@ impl Connection {
             return Err(StatusCode::MethodNotValidInThisState.into());
         }
         let (stream, _) = target(url(request)?)?;
+        self.check_token(Right::Publish, stream, request)?;
         let is_sdp = |kind: &str| kind.to_ascii_lowercase().starts_with("application/sdp");
         if !field(request, &CONTENT_TYPE).is_none_or(is_sdp) {
             let reason = "announce a stream by its SDP";

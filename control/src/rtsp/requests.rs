@@ -19,6 +19,7 @@ use super::reading::Reading;
 use super::sessions::Direction;
 use super::transport::{Lower, Wanted};
 use super::udp::UdpPair;
+use crate::access::Right;
 use crate::broadcast::BroadcastError;
 
 pub(super) type Asked = Request<Vec<u8>>;
@@ -28,7 +29,7 @@ const METHODS: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, 
      GET_PARAMETER, SET_PARAMETER";
 
 /// How the last part of a track's URL begins, as the description says.
-const TRACK: &str = "trackID=";
+pub(super) const TRACK: &str = "trackID=";
 
 /// An answer that grants.
 #[derive(Default)]
@@ -52,7 +53,7 @@ pub(super) enum Then {
 pub(super) struct Refusal {
     status: StatusCode,
     reason: Option<String>,
-    headers: Vec<(HeaderName, String)>,
+    pub(super) headers: Vec<(HeaderName, String)>,
 }
 
 impl Refusal {
@@ -174,6 +175,7 @@ impl Connection {
     async fn describe(&mut self, request: &Asked) -> Result<Reply, Refusal> {
         let url = url(request)?;
         let (stream, _) = target(url)?;
+        self.check_token(Right::Watch, stream, request)?;
         let feed = self.shared.feeds.open(stream)?;
         let media = feed.description().await?;
         let host = self.local.ip().to_canonical();
@@ -207,7 +209,7 @@ impl Connection {
                 "use RTP/AVP over UDP unicast with client_port, or RTP/AVP/TCP",
             )
         })?;
-        let (of, place) = self.track_of(url, wanted.records).await?;
+        let (of, place) = self.track_of(request, url, wanted.records).await?;
         if let Some(session) = &self.session {
             if session.of.stream() != of.stream() {
                 return Err(StatusCode::AggregateOperationNotAllowed.into());
@@ -234,7 +236,12 @@ impl Connection {
 
     /// What is set up by this URL: the stream that was announced or described, or another that is
     /// described now; and the place of the track.
-    async fn track_of(&mut self, url: &Url, records: bool) -> Result<(Of, usize), Refusal> {
+    async fn track_of(
+        &mut self,
+        request: &Asked,
+        url: &Url,
+        records: bool,
+    ) -> Result<(Of, usize), Refusal> {
         let known = self.session.as_ref().map(|session| &session.of);
         let known = known.or(self.of.as_ref());
         if let Some(Of::Announced(announced)) = known {
@@ -246,6 +253,9 @@ impl Connection {
         }
         let (stream, track) = target(url)?;
         let place = track.unwrap_or(0);
+        self.check_token(Right::Watch, stream, request)?;
+        let known = self.session.as_ref().map(|session| &session.of);
+        let known = known.or(self.of.as_ref());
         let feed = match known {
             Some(Of::Feed(feed)) if feed.stream() == stream => Arc::clone(feed),
             _ => {

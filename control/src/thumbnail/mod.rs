@@ -20,6 +20,7 @@ use bytes::Bytes;
 use fanmill_engine::packet::codec::Codec;
 use tokio::sync::Semaphore;
 
+use crate::access::Access;
 use crate::broadcast::Broadcast;
 use crate::media::depacketize::Unit;
 use crate::player::{RecordingError, Recordings, demux::DemuxError};
@@ -115,6 +116,12 @@ impl Thumbnails {
             requests: Semaphore::new(MAX_REQUESTS),
             decoding: Arc::new(Semaphore::new(DECODED_AT_ONCE)),
         }))
+    }
+
+    /// Who may watch by the doors; whoever calls this itself is not asked.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.0.broadcast.access()
     }
 
     /// A JPEG of the latest keyframe of a stream, at most `width` wide. It may be a second old.

@@ -78,6 +78,7 @@ where
         .route("/assets/testcard.js", serve(&SCRIPT, page!("testcard.js")))
         .route("/assets/quality.js", serve(&SCRIPT, page!("quality.js")))
         .route("/assets/ticker.js", serve(&SCRIPT, page!("ticker.js")))
+        .route("/assets/token.js", serve(&SCRIPT, page!("token.js")))
 }
 
 fn serve<S>(content_type: &HeaderValue, text: &'static str) -> MethodRouter<S, Infallible>

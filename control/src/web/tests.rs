@@ -64,6 +64,7 @@ fn every_asset_that_is_named_exists() {
         page!("webrtc.js"),
         page!("events.js"),
         page!("testcard.js"),
+        page!("addresses.js"),
     ];
     let mut named = 0;
     for file in files {

@@ -5,6 +5,7 @@
 mod events;
 mod list;
 mod media;
+mod tokens;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ Examples:
   fanmill ctl transports                 table of the publishers and viewers
   fanmill ctl recorders                  table of what is recorded
   fanmill ctl players                    table of the recordings that are played
+  fanmill ctl tokens                     table of who may publish and watch
+  fanmill ctl access.create '{\"streams\": \"cam*\", \"publish\": true, \"ttl_s\": 3600}'
   fanmill ctl streams --json             the same as JSON (method stream.list)
   fanmill ctl events                     what happens, a line each, until it is stopped
   fanmill ctl events '{\"kinds\": [\"recorder.*\"], \"stream\": \"cam*\"}'
@@ -40,7 +43,7 @@ pub struct CtlArgs {
     /// Print JSON on one line
     #[arg(long)]
     json: bool,
-    /// `streams`, `transports`, `recorders`, `players`, `events`, or the name of an admin method
+    /// `streams`, `transports`, `recorders`, `players`, `tokens`, `events`, or the name of an admin method
     method: String,
     /// The method's parameters: a JSON object, or an array of them in order
     #[arg(value_name = "JSON PARAMS", value_parser = parse_params)]
@@ -85,7 +88,7 @@ struct List {
     table: fn(Value) -> Result<String, CtlError>,
 }
 
-const LISTS: [List; 4] = [
+const LISTS: [List; 5] = [
     List {
         word: "streams",
         method: "stream.list",
@@ -105,6 +108,11 @@ const LISTS: [List; 4] = [
         word: "players",
         method: "player.list",
         table: media::players,
+    },
+    List {
+        word: "tokens",
+        method: "access.list",
+        table: tokens::tokens,
     },
 ];
 

@@ -21,6 +21,7 @@ use self::auth::Credentials;
 use self::client::{PullEnd, Target};
 use super::limits::MAX_PULLS;
 use super::play::lock;
+use crate::access::credentials::percent_decoded;
 use crate::broadcast::BroadcastError;
 use crate::ingest::Ingests;
 
@@ -80,7 +81,7 @@ impl PullSpec {
         if url.scheme() != "rtsp" || url.host_str().is_none_or(str::is_empty) {
             return Err(PullError::Url);
         }
-        let decode = |text: &str| percent_decoded(text);
+        let decode = percent_decoded;
         let credentials = (!url.username().is_empty()).then(|| Credentials {
             user: decode(url.username()),
             password: decode(url.password().unwrap_or_default()),
@@ -318,29 +319,6 @@ impl Task {
             self.progress.waiting.store(false, Ordering::Relaxed);
         }
     }
-}
-
-/// What `%XX` stands for in the user and the password of a URL.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = |digits: &[u8]| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 16).ok()
-        };
-        let decoded = match (first, after.get(..2)) {
-            (b'%', Some(digits)) => hex(digits),
-            _ => None,
-        };
-        bytes.push(decoded.unwrap_or(*first));
-        rest = if decoded.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

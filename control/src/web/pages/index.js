@@ -2,6 +2,7 @@
 
 import { HttpProblem, explain } from './messages.js';
 import { formatBitrate } from './stats.js';
+import { askForToken, authorization, withToken } from './token.js';
 
 const PERIOD_MS = 2000;
 // How often a stream's picture is asked for.
@@ -91,7 +92,7 @@ function showPicture(stream, made) {
   if (document.hidden || now_ms - made.picturedAt_ms < PICTURE_PERIOD_MS) return;
   made.picturedAt_ms = now_ms;
   const address = `/${encodeURIComponent(stream.name)}/thumbnail.jpg`;
-  made.picture.src = `${address}?width=160&at=${Math.floor(now_ms)}`;
+  made.picture.src = withToken(`${address}?width=160&at=${Math.floor(now_ms)}`);
 }
 
 // What records a stream into files; those that hold the last seconds are not for a button.
@@ -125,7 +126,7 @@ async function toggleRecording(stream, button) {
   try {
     const response = await fetch(`/api/recorders/${command}`, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
+      headers: { 'Content-Type': 'application/json', ...authorization() },
       body: JSON.stringify(request),
     });
     if (!response.ok) throw await HttpProblem.from(response);
@@ -137,7 +138,8 @@ async function toggleRecording(stream, button) {
 }
 
 async function get(path) {
-  const response = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(5000) });
+  const signal = AbortSignal.timeout(5000);
+  const response = await fetch(path, { cache: 'no-store', headers: authorization(), signal });
   if (!response.ok) throw await HttpProblem.from(response);
   return response.json();
 }
@@ -176,10 +178,27 @@ function say(text, isProblem) {
   note.classList.toggle('problem', isProblem);
 }
 
+// What this page is not given with the token it has.
+const withheld = new Set();
+
+// A server that embeds Fanmill may do without these.
+async function optional(path) {
+  if (withheld.has(path)) return null;
+  try {
+    return await get(path);
+  } catch (error) {
+    if ([401, 403].includes(error.status)) withheld.add(path);
+    return null;
+  }
+}
+
+function withNewToken() {
+  withheld.clear();
+  look();
+}
+
 async function look() {
   try {
-    // A server that embeds Fanmill may do without the others.
-    const optional = (path) => get(path).catch(() => null);
     const [streams, recorders, ingests] = await Promise.all([
       get('/api/streams'),
       optional('/api/recorders'),
@@ -191,6 +210,7 @@ async function look() {
     say(problem || (streams.length ? '' : nobody), Boolean(problem));
   } catch (error) {
     say(`The list of streams is not up to date. ${explain(error)}`, true);
+    if (error.status === 401) askForToken(document.getElementById('token'), withNewToken);
   }
 }
 

@@ -29,7 +29,7 @@ export class HttpProblem extends Error {
 
 const HTTP = {
   400: 'The server could not read this browser’s session description.',
-  401: 'This stream needs a token: add #token=… to the address of this page.',
+  401: 'A token is needed here, or another one: whoever runs the server gives it to you.',
   403: 'The token of this page does not allow this.',
   404: {
     publish: 'This server does not take streams under this name.',

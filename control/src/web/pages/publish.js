@@ -4,6 +4,7 @@ import { listEncoders } from './addresses.js';
 import { explain, insecureContext } from './messages.js';
 import { formatBitrate, loss_percent, rate_bps, sendingStats, showRows } from './stats.js';
 import { TestCard } from './testcard.js';
+import { askForToken, pageWithToken } from './token.js';
 import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
 
 const STATS_PERIOD_MS = 1000;
@@ -22,8 +23,12 @@ let starting = false;
 
 document.title = `${name} · Publish · Fanmill`;
 byId('stream-name').textContent = backup ? `${name} (backup)` : name;
-listEncoders(byId('encoders'), name);
-byId('watch-link').href = `/watch/${encodeURIComponent(name)}${location.hash}`;
+showLinks();
+
+function showLinks() {
+  listEncoders(byId('encoders'), name);
+  byId('watch-link').href = pageWithToken(`/watch/${encodeURIComponent(name)}`);
+}
 
 // The query sets the choices, whether or not the menus list the value.
 function choose(id, value, label = value) {
@@ -157,6 +162,7 @@ connection.addEventListener('state', () => {
     byId('preview').srcObject = null;
   }
   show();
+  if (connection.needsToken) askForToken(byId('token'), withNewToken);
 });
 
 byId('controls').addEventListener('submit', (event) => {
@@ -165,6 +171,12 @@ byId('controls').addEventListener('submit', (event) => {
   if (source) stop();
   else start();
 });
+
+function withNewToken() {
+  showLinks();
+  start();
+}
+
 addEventListener('pagehide', stop);
 
 async function stats() {

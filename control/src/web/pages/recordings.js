@@ -1,6 +1,7 @@
 // The recordings: played in the page itself, or as streams that everybody watches.
 
 import { HttpProblem, explain } from './messages.js';
+import { askForToken, authorization, withToken } from './token.js';
 
 const PERIOD_MS = 1000;
 const byId = (id) => document.getElementById(id);
@@ -28,7 +29,8 @@ function say(text, isProblem = false) {
 }
 
 async function get(path) {
-  const response = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
+  const signal = AbortSignal.timeout(10_000);
+  const response = await fetch(path, { cache: 'no-store', headers: authorization(), signal });
   if (!response.ok) throw await HttpProblem.from(response);
   return response.json();
 }
@@ -38,7 +40,7 @@ async function command(name, request) {
   try {
     const response = await fetch(`/api/players/${name}`, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
+      headers: { 'Content-Type': 'application/json', ...authorization() },
       body: JSON.stringify(request),
     });
     if (!response.ok) throw await HttpProblem.from(response);
@@ -47,6 +49,7 @@ async function command(name, request) {
     return true;
   } catch (error) {
     say(error instanceof HttpProblem && error.detail ? error.detail : explain(error), true);
+    if ([401, 403].includes(error.status)) askForToken(byId('token'), () => say(''));
     return false;
   }
 }
@@ -75,7 +78,7 @@ const streamName = (path) =>
 
 function preview(path) {
   byId('preview').hidden = false;
-  video.src = `/recordings/files/${path.split('/').map(encodeURIComponent).join('/')}`;
+  video.src = withToken(`/recordings/files/${path.split('/').map(encodeURIComponent).join('/')}`);
   video.play().catch(() => {});
 }
 
@@ -89,7 +92,8 @@ function thumbnail(path) {
   const picture = element('img', 'thumbnail');
   Object.assign(picture, { alt: '', width: 160, height: 90, loading: 'lazy' });
   picture.addEventListener('error', () => (picture.hidden = true));
-  picture.src = `/recordings/thumbnails/${path.split('/').map(encodeURIComponent).join('/')}?width=160`;
+  const encoded = path.split('/').map(encodeURIComponent).join('/');
+  picture.src = withToken(`/recordings/thumbnails/${encoded}?width=160`);
   return picture;
 }
 
@@ -180,6 +184,10 @@ async function begin() {
     say(files.length ? '' : 'There are no recordings: put MP4 files into the directory given by --recordings.');
   } catch (error) {
     say(`The list of recordings could not be read. ${explain(error)}`, true);
+    if ([401, 403].includes(error.status)) {
+      askForToken(byId('token'), begin);
+      return;
+    }
   }
   keepUp();
 }

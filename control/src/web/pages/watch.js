@@ -6,6 +6,7 @@ import { Events } from './events.js';
 import { Quality } from './quality.js';
 import { formatBitrate, loss_percent, rate_bps, receivingStats, showRows } from './stats.js';
 import { readDelay } from './testcard.js';
+import { askForToken } from './token.js';
 import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
 
 const PERIOD_MS = 1000;
@@ -132,7 +133,7 @@ function show() {
   byId('viewers').textContent = viewersText();
   byId('badge').textContent = BADGES[state] ?? state;
   byId('badge').classList.toggle('live', state === 'playing');
-  byId('start').hidden = !['idle', 'failed'].includes(state);
+  byId('start').hidden = connection.needsToken || !['idle', 'failed'].includes(state);
   byId('mute').textContent = video.muted ? 'Unmute' : 'Mute';
   byId('mute').classList.toggle('primary', video.muted);
   byId('fullscreen').textContent = document.fullscreenElement ? 'Leave full screen' : 'Full screen';
@@ -182,6 +183,11 @@ async function tick() {
   setTimeout(tick, PERIOD_MS);
 }
 
+function withNewToken() {
+  listAddresses(byId('addresses'), name);
+  connection.start();
+}
+
 function showStatistics(on) {
   byId('stats').hidden = !on;
   byId('stats-toggle').setAttribute('aria-pressed', String(on));
@@ -190,6 +196,7 @@ function showStatistics(on) {
 connection.addEventListener('state', () => {
   follow();
   show();
+  if (connection.needsToken) askForToken(byId('token'), withNewToken);
 });
 video.addEventListener('volumechange', () => {
   sound.muted = video.muted;

@@ -3,6 +3,7 @@
 
 import { extensionAddress } from './events.js';
 import { HttpProblem, explain, isPermanent } from './messages.js';
+import { token } from './token.js';
 
 const CONNECT_TIMEOUT_MS = 15000;
 const DISCONNECT_GRACE_MS = 2000;
@@ -263,9 +264,10 @@ export class Connection extends EventTarget {
     this.role = role;
     this.url = url;
     this.prepare = prepare;
-    this.token = new URLSearchParams(location.hash.slice(1)).get('token');
     this.state = 'idle';
     this.text = '';
+    /** Whether it failed for want of a token, or of another one. */
+    this.needsToken = false;
     this.session = null;
     this.stopping = null;
     this.waking = new AbortController();
@@ -284,6 +286,7 @@ export class Connection extends EventTarget {
 
   start() {
     if (this.stopping) return;
+    this.needsToken = false;
     this.stopping = new AbortController();
     this.#run(this.stopping.signal);
   }
@@ -300,7 +303,7 @@ export class Connection extends EventTarget {
       if (this.state !== 'waiting') {
         this.#set('connecting', failures === 0 ? 'Connecting …' : 'Trying again …');
       }
-      const session = new Session(this.url, this.token);
+      const session = new Session(this.url, token());
       this.session = session;
       let error = null;
       try {
@@ -333,6 +336,7 @@ export class Connection extends EventTarget {
     }
     const reason = explain(error, this.role);
     if (isPermanent(error)) {
+      this.needsToken = [401, 403].includes(error.status);
       this.stopping = null;
       this.#set('failed', reason);
       return true;
