@@ -308,7 +308,10 @@ async fn who_has_no_token_neither_publishes_nor_plays() {
     for mut publisher in publishers {
         while publisher.turn().await.is_some() {}
     }
-    until(|| rtmp.info().ended.get("refused") == Some(&6)).await;
+    let refused = access.info().refused;
+    let counts = ["missing", "unknown", "forbidden"].map(|reason| refused[reason]);
+    assert_eq!(counts, [2, 1, 3]);
+    until(|| rtmp.info().connections.len() <= 1).await;
     server.stop().await;
 }
 

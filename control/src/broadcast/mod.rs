@@ -471,7 +471,7 @@ async fn in_background(id: u64, work: impl FnOnce() + Send + 'static) {
 }
 
 /// Checks a name from outside.
-fn check_name(name: &str) -> Result<(), BroadcastError> {
+pub(crate) fn check_name(name: &str) -> Result<(), BroadcastError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
     let fits = (1..=MAX_STREAM_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed);
     // "." and ".." would mean something else in a path.

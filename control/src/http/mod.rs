@@ -9,6 +9,7 @@ mod guard;
 mod ingests;
 mod layer;
 mod outputs;
+mod qr;
 mod range;
 mod recorders;
 mod recordings;
@@ -55,6 +56,7 @@ pub(crate) struct HttpState {
     /// Servers for clients behind difficult networks, as `Link` headers (RFC 9725 4.6).
     pub(crate) ice_servers: Arc<[String]>,
     changes: Arc<Semaphore>,
+    codes: qr::Codes,
 }
 
 /// The whole HTTP service. `ice_servers` are STUN or TURN URIs that clients are told of.
@@ -63,6 +65,7 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
         broadcast,
         ice_servers: ice_servers.into(),
         changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+        codes: qr::Codes::default(),
     };
     let access = state.broadcast.access().clone();
     let guarded = |router: Router<HttpState>, kind: TransportKind| {
@@ -86,6 +89,8 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
         .route("/{stream}/{session}/sse/{id}", any(events::one))
         .route("/{stream}/{session}/layer", any(layer::layer));
     let extensions = guarded(extensions, TransportKind::View);
+    let codes = Router::new().route("/{stream}/qr.svg", get(qr::code));
+    let codes = guarded(codes, TransportKind::View);
     Router::new()
         .nest("/whip", protocol(TransportKind::Publish))
         .nest("/whep", protocol(TransportKind::View).merge(extensions))
@@ -94,6 +99,7 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
         .route("/whep/", any(nowhere))
         .layer(axum::middleware::map_response(cors::allow_any_origin))
         .route("/api/streams", get(streams))
+        .merge(codes)
         .layer(DefaultBodyLimit::max(MAX_DESCRIPTION_BYTES))
         .with_state(state)
         .merge(crate::web::router())

@@ -6,7 +6,7 @@ import { Events } from './events.js';
 import { Quality } from './quality.js';
 import { formatBitrate, loss_percent, rate_bps, receivingStats, showRows } from './stats.js';
 import { readDelay } from './testcard.js';
-import { askForToken } from './token.js';
+import { askForToken, withToken } from './token.js';
 import { Connection, EXTENSIONS, offerExtensions } from './webrtc.js';
 
 const PERIOD_MS = 1000;
@@ -37,7 +37,8 @@ let begun = false;
 
 document.title = `${name} · Fanmill`;
 byId('stream-name').textContent = name;
-listAddresses(byId('addresses'), name);
+listAddresses(byId('address-list'), name);
+byId('code').addEventListener('load', () => (byId('code').hidden = false));
 
 function prepare(pc) {
   const { captureTime, dependencies } = EXTENSIONS;
@@ -183,8 +184,19 @@ async function tick() {
   setTimeout(tick, PERIOD_MS);
 }
 
+// The address of this page for a camera: whoever looks at it has the token, too.
+function showCode() {
+  const code = byId('code');
+  const secure = location.protocol === 'https:' ? '?scheme=https' : '';
+  const address = withToken(`/${encodeURIComponent(name)}/qr.svg${secure}`);
+  if (byId('addresses').hidden || code.getAttribute('src') === address) return;
+  code.alt = `QR code of the address of ${name}`;
+  code.src = address;
+}
+
 function withNewToken() {
-  listAddresses(byId('addresses'), name);
+  listAddresses(byId('address-list'), name);
+  showCode();
   connection.start();
 }
 
@@ -211,6 +223,7 @@ byId('stats-toggle').addEventListener('click', () => showStatistics(byId('stats'
 byId('addresses-toggle').addEventListener('click', () => {
   const hidden = byId('addresses').toggleAttribute('hidden');
   byId('addresses-toggle').setAttribute('aria-pressed', String(!hidden));
+  showCode();
 });
 byId('fullscreen').addEventListener('click', () => {
   if (document.fullscreenElement) document.exitFullscreen();
