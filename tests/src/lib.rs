@@ -17,7 +17,9 @@ pub mod process;
 pub mod scene;
 pub mod server;
 pub mod wait;
+pub mod wall;
 
 pub use browser::{Browser, Page};
 pub use netns::Namespace;
 pub use server::{Server, ServerOptions};
+pub use wall::Wall;

@@ -18,10 +18,10 @@ pub const LIMIT: Duration = Duration::from_secs(40);
 pub const FPS: u32 = 15;
 
 /// Of the 2304 grey values of a picture, how many the moving parts of a test card change.
-const MOVED_PIXELS: usize = 20;
+pub(crate) const MOVED_PIXELS: usize = 20;
 
 /// The grey variance that only a picture with content has.
-const CONTENT_VARIANCE: f64 = 1000.0;
+pub(crate) const CONTENT_VARIANCE: f64 = 1000.0;
 
 /// What a watch page says of itself (`fanmill.stats()`); counts since its session began.
 #[derive(Debug, Clone, Deserialize)]

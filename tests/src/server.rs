@@ -20,6 +20,10 @@ use crate::wait;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// Where encoders look for a server.
+const RTMP_PORT: u16 = 1935;
+const RTSP_PORT: u16 = 8554;
+
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -29,6 +33,8 @@ pub struct ServerOptions {
     pub shards: u16,
     /// Whether it has an RTSP door.
     pub rtsp: bool,
+    /// Whether RTMP and RTSP are at their usual ports: of an address that no other server is at.
+    pub usual_ports: bool,
     /// Arguments beyond those the harness gives.
     pub arguments: Vec<OsString>,
 }
@@ -39,6 +45,7 @@ impl Default for ServerOptions {
             ip: Ipv4Addr::LOCALHOST.into(),
             shards: 2,
             rtsp: false,
+            usual_ports: false,
             arguments: Vec::new(),
         }
     }
@@ -76,15 +83,17 @@ impl Server {
             ip,
             shards,
             rtsp,
+            usual_ports,
             arguments,
         } = options;
+        let port = |usual| if usual_ports { usual } else { 0 };
         let folder = TempDir::with_prefix("fanmill-server-")?;
         let admin = folder.path().join("admin.sock");
         let http = TcpListener::bind((ip, 0))?.local_addr()?;
-        let rtmp = TcpListener::bind((ip, 0))?.local_addr()?;
+        let rtmp = TcpListener::bind((ip, port(RTMP_PORT)))?.local_addr()?;
         let udp_port = free_udp_ports(ip, shards)?;
         let rtsp = match rtsp {
-            true => Some(TcpListener::bind((ip, 0))?.local_addr()?),
+            true => Some(TcpListener::bind((ip, port(RTSP_PORT)))?.local_addr()?),
             false => None,
         };
         let rtsp_at = rtsp.map_or("off".to_owned(), |address| address.to_string());
@@ -331,7 +340,10 @@ fn build() -> Result<PathBuf> {
 }
 
 /// The first of `count` consecutive UDP ports nobody uses.
-fn free_udp_ports(ip: IpAddr, count: u16) -> Result<u16> {
+///
+/// # Errors
+/// If none are found.
+pub fn free_udp_ports(ip: IpAddr, count: u16) -> Result<u16> {
     for _ in 0..100 {
         let first = UdpSocket::bind((ip, 0))?;
         let port = first.local_addr()?.port();
