@@ -11,6 +11,7 @@ use fanmill_tests::{Server, wait};
 use tokio::process::Command;
 
 mod codecs;
+mod delay;
 
 const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -bf 0 -pix_fmt yuv420p -g 15";
 const AAC: &str = "-c:a aac -ar 44100 -ac 2";
