@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 mod codecs;
 mod delay;
+mod lines;
 
 const H264: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -bf 0 -pix_fmt yuv420p -g 15";
 const AAC: &str = "-c:a aac -ar 44100 -ac 2";
