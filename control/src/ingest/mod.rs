@@ -15,6 +15,8 @@ mod output;
 mod report;
 mod session;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod threads;
 mod timeline;

@@ -3,124 +3,20 @@
 #![allow(clippy::unwrap_used)] // a failed unwrap is the failed test
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use fanmill_engine::producer::ProducedPacket;
 use proptest::prelude::*;
 
-use super::line::{B_FRAMES, DAMAGED, HURRY, Line};
-use super::output::{Output, Sent};
-use super::report::Report;
-use super::{IngestSpec, TrackFormat, Unit};
-use crate::events::Events;
-use crate::media::audio::AudioOptions;
+use super::line::{B_FRAMES, DAMAGED, HURRY};
+use super::testing::{AAC_PERIOD, Ear, PCMA_PERIOD, clicking_aac, clicking_pcma, h264, source};
+use super::{TrackFormat, Unit};
 use crate::media::packetize::Format;
-use crate::sdp::{CodecProfile, ProfileLevelId};
-
-#[derive(Debug, Default)]
-struct Received {
-    /// Track, RTP timestamp, marker, sequence number.
-    packets: Vec<(usize, u32, bool, u16)>,
-    /// Latest report of each track: seconds of NTP, and RTP timestamp.
-    clocks: [Option<(f64, u32)>; 3],
-    wants_keyframe: bool,
-}
-
-#[derive(Clone, Default)]
-struct Receiver(Arc<Mutex<Received>>);
-
-impl Output for Receiver {
-    fn send(&mut self, track: usize, packet: &ProducedPacket<'_>) -> Sent {
-        let (number, timestamp) = (packet.sequence_number, packet.timestamp);
-        let mut received = self.0.lock().unwrap();
-        received
-            .packets
-            .push((track, timestamp, packet.marker, number));
-        Sent::Yes
-    }
-
-    fn set_clock(&mut self, track: usize, ntp: u64, timestamp: u32) {
-        let seconds = ntp as f64 / 2_f64.powi(32);
-        self.0.lock().unwrap().clocks[track] = Some((seconds, timestamp));
-    }
-
-    fn take_keyframe_request(&mut self, _: usize) -> bool {
-        std::mem::take(&mut self.0.lock().unwrap().wants_keyframe)
-    }
-}
-
-impl Receiver {
-    /// When a receiver takes an RTP timestamp to have been captured, in seconds.
-    fn captured_s(&self, track: usize, timestamp: u32, rate_hz: f64) -> f64 {
-        let (seconds, at) = self.0.lock().unwrap().clocks[track].unwrap();
-        seconds + f64::from(timestamp.wrapping_sub(at).cast_signed()) / rate_hz
-    }
-
-    fn last(&self, track: usize) -> u32 {
-        let received = self.0.lock().unwrap();
-        let mut packets = received.packets.iter().rev();
-        packets.find(|packet| packet.0 == track).unwrap().1
-    }
-
-    fn timestamps(&self, track: usize) -> Vec<u32> {
-        let received = self.0.lock().unwrap();
-        let of = received.packets.iter().filter(|packet| packet.0 == track);
-        of.map(|packet| packet.1).collect()
-    }
-}
-
-struct Source {
-    line: Line<Receiver>,
-    receiver: Receiver,
-    report: Arc<Report>,
-}
-
-fn source(formats: &[TrackFormat]) -> Source {
-    let spec = IngestSpec {
-        stream: "test".to_owned(),
-        source: "rtmp",
-        remote: "here".to_owned(),
-    };
-    let report = Arc::new(Report::new(&spec, formats.len(), 0, Events::new()));
-    let receiver = Receiver::default();
-    let audio = AudioOptions::default();
-    let line = Line::new(receiver.clone(), formats, audio, Arc::clone(&report));
-    Source {
-        line: line.unwrap(),
-        receiver,
-        report,
-    }
-}
-
-impl Source {
-    fn warnings(&self) -> Vec<String> {
-        let spec = IngestSpec {
-            stream: String::new(),
-            source: "",
-            remote: String::new(),
-        };
-        self.report.info(0, &spec, &[], 0, 0).warnings
-    }
-}
+use crate::sdp::CodecProfile;
 
 fn vp8() -> TrackFormat {
     TrackFormat::Video {
         format: Format::Vp8,
         profile: CodecProfile::None,
-    }
-}
-
-fn h264() -> TrackFormat {
-    TrackFormat::Video {
-        format: Format::H264 {
-            length_bytes: 4,
-            parameter_sets: vec![vec![0x67, 1, 2, 3], vec![0x68, 1, 2]],
-        },
-        profile: CodecProfile::H264 {
-            profile_level_id: ProfileLevelId::DEFAULT,
-            packetization_mode: 1,
-        },
     }
 }
 
@@ -136,45 +32,83 @@ fn unit(track: usize, us: i64, is_keyframe: bool, data: &'static [u8]) -> Unit {
 
 const FRAME: &[u8] = &[0, 0, 0, 3, 0x41, 1, 2];
 
-/// Ten minutes, in which the source's crystals differ from ours and among each other by 100 ppm:
+/// Sound that clicks, in packets of so many microseconds by their times, of which each `period`th has
+/// the click.
+struct Clicks<P> {
+    format: TrackFormat,
+    packet: P,
+    packet_us: f64,
+    period: usize,
+}
+
+/// Ten minutes by RTMP, in which the source's crystals differ from ours and among each other by 100 ppm:
 /// samples come faster than their times say, and the times faster than ours.
-#[test]
-fn sound_and_picture_are_in_sync_after_ten_minutes_of_drift() {
-    static SOUND: [u8; 160] = [0x55; 160];
-    let mut source = source(&[vp8(), TrackFormat::Pcma]);
-    let mut next_frame_us = 0;
-    for packet in 0..30_000_i64 {
-        // 100 ppm less than 20 ms each, told in milliseconds as RTMP does.
-        let sound_us = packet * 20_000 - packet * 2;
-        let told_us = sound_us / 1000 * 1000;
-        let now_us = 1_000_000 + sound_us - sound_us / 10_000;
-        while next_frame_us <= sound_us {
-            let is_keyframe = next_frame_us % 2_000_000 == 0;
-            let frame = unit(0, next_frame_us, is_keyframe, FRAME);
-            source.line.take(&frame, now_us).unwrap();
-            next_frame_us += 40_000;
+fn are_in_sync(sound: &Clicks<impl Fn(usize) -> Bytes>) {
+    let mut source = source(&[vp8(), sound.format.clone()]);
+    source.receiver.hears(Ear::new());
+    // Told in milliseconds.
+    let told = |us: f64| (us / 1000.0) as i64 * 1000;
+    let here = |us: f64| 1_000_000 + (us - us / 10_000.0) as i64;
+    let (mut next_frame_us, mut clicked_us, mut heard) = (0.0, 0.0, 0);
+    for packet in 0.. {
+        let sound_us = packet as f64 * sound.packet_us * (1.0 - 1e-4);
+        if sound_us > 600e6 {
+            break;
         }
-        let sound = unit(1, told_us, true, &SOUND);
-        source.line.take(&sound, now_us).unwrap();
-        if packet % 500 == 499 {
-            let frame_us = next_frame_us - 40_000;
-            let video_s = source
-                .receiver
-                .captured_s(0, source.receiver.last(0), 90_000.0);
-            // The latest Opus packet ends with what came now, but for what the resampler keeps.
-            let audio_s = source
-                .receiver
-                .captured_s(1, source.receiver.last(1), 48_000.0);
-            let apart_us = (audio_s - video_s) * 1e6 - (sound_us - frame_us) as f64;
-            assert!(apart_us.abs() < 40_000.0, "{apart_us} us at {packet}");
+        while next_frame_us <= sound_us {
+            let mut frame = unit(0, told(next_frame_us), true, FRAME);
+            frame.is_keyframe = (next_frame_us as i64) % 2_000_000 == 0;
+            source.take(&frame, here(next_frame_us));
+            next_frame_us += 40_000.0;
+        }
+        if packet % sound.period == 0 {
+            clicked_us = sound_us;
+        }
+        let mut click = unit(1, told(sound_us), true, &[]);
+        click.data = (sound.packet)(packet);
+        source.take(&click, here(sound_us));
+        let clicks = source.receiver.clicks();
+        if clicks.len() > heard {
+            heard += 1;
+            let receiver = &source.receiver;
+            let video_s = receiver.captured_s(0, receiver.last(0), 90_000.0);
+            let audio_s = receiver.captured_s(1, clicks[heard - 1], 48_000.0);
+            let apart_us = (audio_s - video_s) * 1e6 - (clicked_us - (next_frame_us - 40_000.0));
+            assert!(apart_us.abs() < 40_000.0, "{apart_us} us at {sound_us}");
         }
     }
-    let sound = source.receiver.timestamps(1);
-    let gaps = sound
+    let clicks = 600e6 / (sound.packet_us * sound.period as f64);
+    assert!((heard as f64 - clicks).abs() <= 2.0, "{heard} clicks");
+    let heard = source.receiver.timestamps(1);
+    let gaps = heard
         .windows(2)
         .filter(|pair| pair[1].wrapping_sub(pair[0]) != 960);
     assert_eq!(gaps.count(), 0, "no sample is skipped");
     assert_eq!(source.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_telephones_sound_and_picture_are_in_sync_after_ten_minutes_of_drift() {
+    are_in_sync(&Clicks {
+        format: TrackFormat::Pcma,
+        packet: clicking_pcma,
+        packet_us: 20_000.0,
+        period: PCMA_PERIOD,
+    });
+}
+
+#[test]
+fn an_encoders_sound_and_picture_are_in_sync_after_ten_minutes_of_drift() {
+    let packets = clicking_aac();
+    are_in_sync(&Clicks {
+        // AudioSpecificConfig: AAC-LC, 44.1 kHz, mono.
+        format: TrackFormat::Aac {
+            config: vec![0x12, 0x08],
+        },
+        packet: |packet: usize| packets[packet % AAC_PERIOD].clone(),
+        packet_us: 1024e6 / 44_100.0,
+        period: AAC_PERIOD,
+    });
 }
 
 #[test]

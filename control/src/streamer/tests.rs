@@ -1,5 +1,8 @@
 //! A sender against what a real one does: it restarts, pauses, loses packets, and is not alone.
 
+mod drift;
+mod fuzz;
+
 use std::net::SocketAddr;
 
 use fanmill_engine::packet::codec::Codec;
