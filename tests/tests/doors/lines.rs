@@ -16,16 +16,23 @@ use super::{ffmpeg, is_live};
 
 /// The film of the lines, longer than they are watched.
 async fn film(folder: &Path) {
-    let input = "-f lavfi -i testsrc2=size=640x360:rate=30 -f lavfi -i sine=frequency=440";
+    let input = "-f lavfi -i testsrc2=size=320x180:rate=15 -f lavfi -i sine=frequency=440";
     let output = "-t 40 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac";
     let mut made = ffmpeg(Path::new("ffmpeg"), input, output);
     let made = made.arg(folder.join("film.mp4")).status().await.unwrap();
     assert!(made.success());
 }
 
+/// A program that publishes, and what.
+type Running = (&'static str, Process);
+
 /// The lines by their titles, on the page of this stream.
-async fn lines(browser: &Browser, server: &Server, stream: &str) -> Value {
-    let url = server.url(&format!("/publish/{stream}"));
+async fn lines(browser: &Browser, server: &Server, stream: &str, token: &str) -> Value {
+    let token = match token {
+        "" => String::new(),
+        token => format!("#token={token}"),
+    };
+    let url = server.url(&format!("/publish/{stream}{token}"));
     let page = browser.open(&url).await.unwrap();
     let script = "Object.fromEntries([...document.querySelectorAll('#encoders label')]
         .map((row) => [row.firstChild.textContent, row.querySelector('input').value]))";
@@ -46,54 +53,44 @@ fn shell(folder: &Path, line: &str) -> Process {
     Process::spawn(line, &mut command).unwrap()
 }
 
-#[tokio::test]
-async fn what_the_publishing_page_offers_to_copy_works_as_it_stands() {
-    let folder = TempDir::new().unwrap();
-    // The page takes the ports to be the usual ones, so the server is where nobody else is.
+/// A server where the lines of its pages lead: at the usual ports, so at an address that no other is at.
+async fn at_usual_ports(last: u8, arguments: &[&str]) -> Server {
     let options = ServerOptions {
-        ip: Ipv4Addr::new(127, 0, 19, 35).into(),
+        ip: Ipv4Addr::new(127, 0, 19, last).into(),
         rtsp: true,
         usual_ports: true,
+        arguments: arguments.iter().map(Into::into).collect(),
         ..ServerOptions::default()
     };
-    let server = Server::start_with(options).await.unwrap();
-    let browser = Browser::start().await.unwrap();
-    let wall = Wall::open(&browser, &server).await.unwrap();
-    film(folder.path()).await;
-    // The line of WHIP says which ffmpeg it is for.
-    let recent = folder.path().join("8");
-    std::fs::create_dir(&recent).unwrap();
-    let program = whip_ffmpeg().await.unwrap();
-    std::os::unix::fs::symlink(program, recent.join("ffmpeg")).unwrap();
-    std::os::unix::fs::symlink(folder.path().join("film.mp4"), recent.join("film.mp4")).unwrap();
+    Server::start_with(options).await.unwrap()
+}
 
-    let here = folder.path();
+/// Runs the lines for programs that a page of the server offers to whoever has the token.
+async fn run(browser: &Browser, server: &Server, folder: &Path, token: &str) -> Vec<Running> {
+    let recent = folder.join("8");
     let programs = [
-        ("ffmpeg", "rtmp", here),
+        ("ffmpeg", "rtmp", folder),
+        // Its title says which ffmpeg it is for.
         ("ffmpeg 8, WHIP", "whip", &recent),
-        ("ffmpeg, RTSP", "rtsp", here),
-        ("GStreamer", "gstreamer", here),
+        ("ffmpeg, RTSP", "rtsp", folder),
+        ("GStreamer", "gstreamer", folder),
     ];
     let mut running = Vec::new();
     for (title, stream, folder) in programs {
-        let lines = lines(&browser, &server, stream).await;
+        let lines = lines(browser, server, stream, token).await;
         let line = lines[title].as_str().unwrap_or_else(|| panic!("{lines}"));
+        assert_eq!(line.contains("TOKEN"), !token.is_empty(), "{line}");
         println!("{line}");
-        running.push((stream, shell(folder, line)));
+        running.push((stream, shell(folder, &line.replace("TOKEN", token))));
     }
-    // OBS has no lines to copy but fields.
-    let lines = lines(&browser, &server, "obs").await;
-    let field = |title: &str| lines[title].as_str().unwrap_or_else(|| panic!("{lines}"));
-    let obs = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/try-obs");
-    let mut command = Command::new(obs);
-    command
-        .args([field("OBS, RTMP server"), field("OBS, stream key")])
-        .env("OBS_SIZE", "640x360")
-        .stdin(Stdio::null());
-    running.push(("obs", Process::spawn("OBS", &mut command).unwrap().polite()));
+    running
+}
 
+/// Sees and hears all that was begun.
+async fn are_seen(browser: &Browser, server: &Server, running: &[Running]) {
+    let wall = Wall::open(browser, server).await.unwrap();
     let seen = running.iter().map(async |(stream, process)| {
-        is_live(&server, stream, process).await;
+        is_live(server, stream, process).await;
         wall.watch(stream).await.unwrap();
         let seen = wall.plays(stream, "H264").await;
         let seen = seen.unwrap_or_else(|error| {
@@ -107,4 +104,38 @@ async fn what_the_publishing_page_offers_to_copy_works_as_it_stands() {
     for ingest in list.as_array().unwrap() {
         assert_eq!(ingest["warnings"], json!([]), "{ingest}");
     }
+}
+
+#[tokio::test]
+async fn what_the_publishing_page_offers_to_copy_works_as_it_stands() {
+    const TOKEN: &str = "1f0c9a7be5d24863";
+    let folder = TempDir::new().unwrap();
+    film(folder.path()).await;
+    let recent = folder.path().join("8");
+    std::fs::create_dir(&recent).unwrap();
+    let program = whip_ffmpeg().await.unwrap();
+    std::os::unix::fs::symlink(program, recent.join("ffmpeg")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("film.mp4"), recent.join("film.mp4")).unwrap();
+    let open = at_usual_ports(35, &[]).await;
+    let closed = at_usual_ports(36, &["--publish-token", TOKEN]).await;
+    let browser = Browser::start().await.unwrap();
+
+    let at_open = run(&browser, &open, folder.path(), "").await;
+    let mut at_closed = run(&browser, &closed, folder.path(), TOKEN).await;
+    // OBS has no lines to copy but fields.
+    let lines = lines(&browser, &closed, "obs", TOKEN).await;
+    let field = |title: &str| lines[title].as_str().unwrap_or_else(|| panic!("{lines}"));
+    let key = field("OBS, stream key").replace("TOKEN", TOKEN);
+    let obs = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/try-obs");
+    let mut command = Command::new(obs);
+    command
+        .args([field("OBS, RTMP server"), &key])
+        .env("OBS_SIZE", "320x180")
+        .stdin(Stdio::null());
+    at_closed.push(("obs", Process::spawn("OBS", &mut command).unwrap().polite()));
+
+    tokio::join!(
+        are_seen(&browser, &open, &at_open),
+        are_seen(&browser, &closed, &at_closed)
+    );
 }
