@@ -18,6 +18,10 @@ const SBR: u32 = 5;
 const ER_BSAC: u32 = 22;
 const PARAMETRIC_STEREO: u32 = 29;
 
+/// What announces extensions (syncExtensionType).
+const SBR_FOLLOWS: u32 = 0x2b7;
+const STEREO_FOLLOWS: u32 = 0x548;
+
 /// Length of an ADTS header without its checksum, in bytes.
 const ADTS_HEADER_BYTES: usize = 7;
 
@@ -85,6 +89,26 @@ impl AacConfig {
         })
     }
 
+    /// Passes over what some senders put after a configuration to say whether there is SBR
+    /// (1.6.2.1, syncExtensionType); if it is not there, over nothing. `None` if it is cut.
+    pub(super) fn pass_extension(bits: &mut Bits<'_>) -> Option<()> {
+        let mut ahead = bits.clone();
+        if ahead.bits(11) != Some(SBR_FOLLOWS) {
+            return Some(());
+        }
+        let kind = object_type(&mut ahead)?;
+        if matches!(kind, SBR | ER_BSAC) && ahead.bits(1)? == 1 {
+            rate(&mut ahead)?;
+            let mut further = ahead.clone();
+            if further.bits(11) == Some(STEREO_FOLLOWS) {
+                further.bits(1)?;
+                ahead = further;
+            }
+        }
+        *bits = ahead;
+        Some(())
+    }
+
     /// Ticks of a clock that a frame lasts.
     #[must_use]
     pub fn frame_ticks(&self, clock_rate_hz: u32) -> u32 {
@@ -108,6 +132,7 @@ fn rate(bits: &mut Bits<'_>) -> Option<u32> {
 }
 
 /// A [`BitReader`] that knows how far it is.
+#[derive(Clone)]
 pub(super) struct Bits<'a> {
     reader: BitReader<'a>,
     position: usize,

@@ -314,9 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn latm_is_read_in_both_forms() {
+    fn latm_is_read_in_all_forms() {
         let told = RtpFormat::new("mp4a-latm", 44_100, 2, "cpresent=0;config=400024203fc0");
         let config = vec![0x12, 0x10];
+        let track = told.map(|format| format.known_track());
+        assert_eq!(track, Ok(Some(TrackFormat::Aac { config })));
+        // GStreamer's, which says that there is no SBR and ends.
+        let of_gstreamer = "cpresent=0;config=40002410adca00";
+        let told = RtpFormat::new("MP4A-LATM", 44_100, 1, of_gstreamer);
+        let config = vec![0x12, 0x08];
         let track = told.map(|format| format.known_track());
         assert_eq!(track, Ok(Some(TrackFormat::Aac { config })));
         let in_band = RtpFormat::new("MP4A-LATM", 90_000, 1, "profile-level-id=15; object=2");

@@ -50,16 +50,14 @@ async fn create(server: &Server, streamer: Value) {
     server.admin("streamer.create", streamer).await.unwrap();
 }
 
-/// GStreamer, sending H.264 and Opus as plain RTP.
-fn gst_launch(port: u16) -> Process {
+/// GStreamer with H.264 and sound of this kind, each into what is named after it.
+fn gst_launch(first: &str, video: &str, sound: &str, audio: &str) -> Process {
     let pipeline = format!(
-        "videotestsrc is-live=true horizontal-speed=5 \
+        "{first} videotestsrc is-live=true horizontal-speed=5 \
          ! video/x-raw,width=320,height=180,framerate=15/1 \
-         ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 \
-         ! rtph264pay pt=96 config-interval=-1 ! udpsink host=127.0.0.1 port={port} \
+         ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! {video} \
          audiotestsrc is-live=true volume=0.5 ! audio/x-raw,rate=48000,channels=2 \
-         ! opusenc ! rtpopuspay pt=97 ! udpsink host=127.0.0.1 port={}",
-        port + 2
+         ! {sound} ! {audio}"
     );
     let mut command = Command::new("gst-launch-1.0");
     command
@@ -150,7 +148,17 @@ async fn every_codec_of_every_door_is_seen_and_heard() {
         Sent {
             stream: "rtp-gstreamer",
             codec: "H264",
-            process: gst_launch(plain),
+            process: gst_launch(
+                "",
+                &format!(
+                    "rtph264pay pt=96 config-interval=-1 ! udpsink host=127.0.0.1 port={plain}"
+                ),
+                "opusenc",
+                &format!(
+                    "rtpopuspay pt=97 ! udpsink host=127.0.0.1 port={}",
+                    plain + 2
+                ),
+            ),
         },
         Sent {
             stream: "rtp-ts",
@@ -158,6 +166,20 @@ async fn every_codec_of_every_door_is_seen_and_heard() {
             process: spawn(
                 &debian,
                 &format!("{H264} {OPUS} -f rtp_mpegts rtp://127.0.0.1:{ts}"),
+            ),
+        },
+        Sent {
+            stream: "rtsp-gstreamer",
+            codec: "H264",
+            // Its AAC is in LATM.
+            process: gst_launch(
+                &format!(
+                    "rtspclientsink name=to location={}",
+                    server.rtsp("rtsp-gstreamer")
+                ),
+                "to.sink_0",
+                "avenc_aac",
+                "to.sink_1",
             ),
         },
     ];
@@ -228,5 +250,5 @@ async fn every_codec_of_every_door_is_seen_and_heard() {
         assert_eq!(ingest["warnings"], json!([]), "{ingest}");
         assert_eq!(ingest["leaps"], 0, "{ingest}");
     }
-    assert_eq!(list.as_array().unwrap().len(), 12, "{list}");
+    assert_eq!(list.as_array().unwrap().len(), 13, "{list}");
 }

@@ -9,6 +9,9 @@ use crate::media::aac::{AacConfig, Bits};
 /// The largest multiplex element: LOAS has 13 bits for its length, RTP a few packets.
 const MAX_ELEMENT_BYTES: usize = 1 << 14;
 
+/// The least that says how frames lie in an element: frameLengthType, and the length or fullness.
+const LEAST_LAYOUT_BITS: usize = 11;
+
 /// What StreamMuxConfig says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatmConfig {
@@ -57,8 +60,20 @@ impl LatmConfig {
         for _ in 0..start {
             copied.bits(1)?;
         }
-        let config = copied.bytes(length)?;
-        let fixed_bytes = match bits.bits(3)? {
+        let mut read = Self {
+            config: copied.bytes(length)?,
+            audio,
+            frames,
+            fixed_bytes: None,
+        };
+        if announced.is_none() {
+            AacConfig::pass_extension(bits)?;
+            // GStreamer ends here, having said in full what is in the frames.
+            if 8 * all.len() - bits.position() < LEAST_LAYOUT_BITS {
+                return Some(read);
+            }
+        }
+        read.fixed_bytes = match bits.bits(3)? {
             0 => {
                 bits.bits(8)?;
                 None
@@ -75,12 +90,7 @@ impl LatmConfig {
         if bits.bits(1)? == 1 {
             bits.bits(8)?;
         }
-        Some(Self {
-            config,
-            audio,
-            frames,
-            fixed_bytes,
-        })
+        Some(read)
     }
 }
 
