@@ -71,13 +71,13 @@ pub(crate) fn clicking_pcma(packet: usize) -> Bytes {
     wave.collect::<Vec<u8>>().into()
 }
 
-/// Packets of AAC at 44.1 kHz, mono, to be repeated: a tone begins with the first sample of the first.
+/// Packets of AAC at 22.05 kHz, mono, to be repeated: a tone begins with the first sample of the first.
 pub(crate) fn clicking_aac() -> Vec<Bytes> {
     let samples = AAC_PERIOD * 1024;
-    let click = format!("aevalsrc=exprs='0.6*sin(2764*t)*lt(mod(n,{samples}),4096)':s=44100:d=3");
+    let click = format!("aevalsrc=exprs='0.6*sin(2764*t)*lt(mod(n,{samples}),4096)':s=22050:d=6");
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", &click])
-        .args(["-c:a", "aac", "-b:a", "64k", "-f", "adts", "pipe:1"])
+        .args(["-c:a", "aac", "-b:a", "48k", "-f", "adts", "pipe:1"])
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -101,12 +101,12 @@ fn a_telephones_sound_and_picture_are_in_sync_after_ten_minutes_of_drift() {
 fn an_encoders_sound_and_picture_are_in_sync_after_ten_minutes_of_drift() {
     let packets = clicking_aac();
     are_in_sync(&Clicks {
-        // AudioSpecificConfig: AAC-LC, 44.1 kHz, mono.
+        // AudioSpecificConfig: AAC-LC, 22.05 kHz, mono.
         format: TrackFormat::Aac {
-            config: vec![0x12, 0x08],
+            config: vec![0x13, 0x88],
         },
         packet: |packet: usize| packets[packet % AAC_PERIOD].clone(),
-        packet_us: 1024e6 / 44_100.0,
+        packet_us: 1024e6 / 22_050.0,
         period: AAC_PERIOD,
     });
 }
