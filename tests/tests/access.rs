@@ -4,6 +4,7 @@
 use std::process::{Output, Stdio};
 
 use fanmill_tests::browser::keep_screenshot;
+use fanmill_tests::clients::vlc;
 use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays};
 use fanmill_tests::{Browser, Server, ServerOptions, wait};
@@ -128,7 +129,7 @@ async fn programs_and_pages_show_their_token_or_are_refused() {
     let mp4 = server.url("/encoder/live.mp4");
     let by_rtmp = format!("{}?token={WATCH}", server.rtmp("live/encoder"));
     let by_password = mp4.replace("http://", &format!("http://x:{WATCH}@"));
-    let (played, by_user, by_query, hls, by_password, by_rtmp, bare) = tokio::join!(
+    let (played, by_user, by_query, hls, by_password, by_rtmp, bare, vlc) = tokio::join!(
         plays(&page, 1),
         reads(&by_user, "-rtsp_transport tcp"),
         reads(&by_query, "-rtsp_transport udp"),
@@ -136,7 +137,10 @@ async fn programs_and_pages_show_their_token_or_are_refused() {
         reads(&by_password, ""),
         reads(&by_rtmp, ""),
         reads(&mp4, ""),
+        // It finds the parts of a playlist by what the playlist says.
+        vlc::play(&hls, 3),
     );
+    assert!(vlc.unwrap().pictures.len() >= 2);
     played.unwrap_or_else(|error| panic!("{error:#}\n{}", server.log().join("\n")));
     for output in [by_user, by_query, hls, by_password, by_rtmp] {
         assert!(output.status.success(), "{}", said(&output));
@@ -153,7 +157,7 @@ async fn programs_and_pages_show_their_token_or_are_refused() {
     page.evaluate("document.getElementById('addresses-toggle').click()")
         .await
         .unwrap();
-    let code = "document.getElementById('code').naturalWidth > 0 && !document.getElementById('code').hidden";
+    let code = "document.getElementById('code').naturalWidth > 0 && !document.getElementById('code-figure').hidden";
     page.wait_for(code, LIMIT).await.unwrap();
     let shown = page.screenshot().await.unwrap();
     keep_screenshot("watch-code", &shown).unwrap();

@@ -89,6 +89,48 @@ fn logs(mut command: Command, text: &str) -> (bool, String) {
 }
 
 #[test]
+fn tokens_come_from_the_environment_and_are_never_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = dir.path().join("admin.sock");
+    let mut command = serve_on_free_ports();
+    command.arg("--admin").arg(&admin);
+    command.env("FANMILL_PUBLISH_TOKEN", "cam*:geheim-1,geheim-2");
+    let server = Server::spawn(command, admin);
+    let create = [
+        "access.create",
+        "{\"watch\": true, \"ttl_s\": 600}",
+        "--json",
+    ];
+    let made: Value = serde_json::from_str(&stdout(&ctl(&server.admin, &create))).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let table = stdout(&ctl(&server.admin, &["tokens"]));
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.contains("cam*     publish"), "{table}");
+    for secret in ["geheim-1", "geheim-2", token] {
+        assert!(!table.contains(secret), "{table}");
+    }
+    let revoke = json!({ "id": made["id"] }).to_string();
+    stdout(&ctl(&server.admin, &["access.revoke", &revoke]));
+    let again = stderr_of_failure(&ctl(&server.admin, &["access.revoke", &revoke]), 1);
+    assert!(again.contains("there is no token 3"), "{again}");
+}
+
+#[test]
+fn a_server_that_is_open_to_all_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let warning = "whoever reaches this address may publish";
+    for (token, expected) in [(&[][..], true), (&["--publish-token", "geheim-1"], false)] {
+        let mut command = serve_with_usual_rtmp();
+        command.args(["--rtmp", "off", "--rtsp", "0.0.0.0:0"]);
+        command.arg("--admin").arg(dir.path().join("admin.sock"));
+        command.args(token);
+        let (is_ready, log) = logs(command, "ready: open");
+        assert!(is_ready, "{log}");
+        assert_eq!(log.contains(warning), expected, "{log}");
+    }
+}
+
+#[test]
 fn the_usual_rtmp_address_can_be_taken_and_one_that_was_asked_for_cannot() {
     let dir = tempfile::tempdir().unwrap();
     // Whoever has it, it is taken.

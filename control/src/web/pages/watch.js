@@ -38,7 +38,7 @@ let begun = false;
 document.title = `${name} · Fanmill`;
 byId('stream-name').textContent = name;
 listAddresses(byId('address-list'), name);
-byId('code').addEventListener('load', () => (byId('code').hidden = false));
+byId('code').addEventListener('load', () => (byId('code-figure').hidden = false));
 
 function prepare(pc) {
   const { captureTime, dependencies } = EXTENSIONS;
