@@ -6,7 +6,8 @@
 //! so does whoever watches a stream that a token for watching is for. That stays so when tokens expire
 //! or are revoked: a door that was closed never opens by itself.
 //!
-//! Tokens are kept as salted SHA-256 alone, nothing here writes one to a log or a list, and how long a
+//! Tokens are made here, or signed by another program ([`signed`]). Those of the first kind are kept as
+//! salted SHA-256 alone, nothing here writes one to a log or a list, and how long a
 //! check takes tells nothing of them. It never waits.
 
 mod closed;
@@ -15,6 +16,7 @@ mod failures;
 mod grant;
 mod info;
 mod rule;
+mod signed;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -36,8 +38,11 @@ use closed::Closed;
 use failures::Failures;
 use token::{Digest, Salt, Token, random_token};
 
-/// Tokens at once. Those who need more have a program of their own decide ([`Access::decide_by`]).
+/// Tokens at once. Those who need more sign them ([`Access::configure_key`]).
 pub const MAX_TOKENS: usize = 10_000;
+
+/// Keys that tokens are signed with: each is tried for a token that is not known.
+const MAX_KEYS: usize = 32;
 
 /// Longest pattern of streams.
 const MAX_PATTERN_BYTES: usize = 128;
@@ -125,7 +130,7 @@ pub enum AccessError {
     #[error("a label has at most {MAX_LABEL_BYTES} bytes")]
     Label,
     /// There are as many as may be.
-    #[error("there are {MAX_TOKENS} tokens, which is the limit: revoke some")]
+    #[error("there are {MAX_TOKENS} tokens or {MAX_KEYS} keys, which is the limit: take some away")]
     TooMany,
     /// No such token.
     #[error("there is no token {0}; access.list lists them")]
@@ -172,6 +177,8 @@ struct Table {
     count: usize,
     /// The streams that nobody watches without a token.
     closed: Closed,
+    /// What other programs sign tokens with.
+    keys: Vec<signed::Key>,
     /// Decides instead.
     decide: Option<Arc<Decide>>,
 }
@@ -245,7 +252,10 @@ impl Access {
         }
         let known = match asked.token {
             None => Err(Refused::Missing(asked.right)),
-            Some(token) => table.valid(self.0.salt.digest(token)).map(drop),
+            Some(token) => match table.valid(self.0.salt.digest(token)) {
+                Err(Refused::Unknown) => signed::check(&table.keys, token),
+                valid => valid.map(drop),
+            },
         };
         drop(table);
         known.inspect_err(|why| self.0.failures.note(asked, *why))
@@ -262,7 +272,13 @@ impl Access {
             return Ok(Grant::free());
         }
         let shown = asked.token.ok_or(Refused::Missing(asked.right))?;
-        let valid = table.valid(self.0.salt.digest(shown))?;
+        let valid = match table.valid(self.0.salt.digest(shown)) {
+            Err(Refused::Unknown) => {
+                signed::decide(&table.keys, shown, asked)?;
+                return Ok(Grant::decided());
+            }
+            valid => valid?,
+        };
         let mut fitting = valid.filter(|token| token.allows(asked.right, asked.stream));
         let token = fitting.next().ok_or(Refused::Forbidden(asked.right))?;
         Ok(Grant::of(token))
@@ -283,6 +299,26 @@ impl Access {
             label: None,
         };
         self.enter(new, token, Origin::Configuration).map(drop)
+    }
+
+    /// Takes a key of the configuration, with which another program signs tokens.
+    ///
+    /// # Errors
+    /// [`AccessError::TooMany`].
+    pub fn configure_key(&self, rule: &TokenRule, rights: Rights) -> Result<(), AccessError> {
+        let Ok((pattern, secret)) = rule.read_key() else {
+            return Ok(());
+        };
+        let mut table = self.write();
+        let is_full = table.keys.len() >= MAX_KEYS;
+        if is_full || (rights.watch && !table.closed.add(pattern)) {
+            return Err(AccessError::TooMany);
+        }
+        let key = signed::Key::new(pattern, rights, secret.as_bytes());
+        table.keys.push(key);
+        drop(table);
+        self.0.enforced.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Makes a token: its secret, which is nowhere else, and what is known of it.
@@ -382,7 +418,7 @@ impl Table {
             (Right::Watch, Some(stream)) => self.closed.has(stream),
             // Recordings are of any stream.
             (Right::Watch, None) => !self.closed.is_empty(),
-            (Right::Publish | Right::Operate, _) => self.next_id > 0,
+            (Right::Publish | Right::Operate, _) => self.next_id > 0 || !self.keys.is_empty(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::is_pattern;
-use super::token::{MAX_TOKEN_BYTES, MIN_TOKEN_BYTES};
+use super::token::{MAX_TOKEN_BYTES, MIN_KEY_BYTES, MIN_TOKEN_BYTES};
 
 /// Why a text is no rule; it does not say the text, which would then be in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,12 +17,17 @@ pub enum NoRule {
          `openssl rand -hex 24` makes a good one"
     )]
     Token,
+    /// The key.
+    #[error(
+        "a key has at least {MIN_KEY_BYTES} characters, as RFC 7518 asks; `openssl rand -hex 32` makes one"
+    )]
+    Key,
     /// The streams' names.
     #[error("before the colon stands a pattern of streams' names, such as cam*")]
     Pattern,
 }
 
-/// A token as it is configured, for streams whose names fit a pattern or for all. Whatever shows it
+/// A token or key as it is configured, for streams whose names fit a pattern or for all. Whatever shows it
 /// shows the pattern alone.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
@@ -45,6 +50,18 @@ impl TokenRule {
             return Err(NoRule::Pattern);
         }
         Ok((pattern, token))
+    }
+}
+
+impl TokenRule {
+    /// The pattern and the key, where it is a key that tokens are signed with.
+    ///
+    /// # Errors
+    /// [`NoRule`].
+    pub fn read_key(&self) -> Result<(&str, &str), NoRule> {
+        let (pattern, key) = self.read()?;
+        let is_long = key.len() >= MIN_KEY_BYTES;
+        is_long.then_some((pattern, key)).ok_or(NoRule::Key)
     }
 }
 

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 const PUBLISH: Rights = Rights {
@@ -290,6 +294,136 @@ fn there_are_only_so_many_tokens_and_expired_ones_make_room() {
     let more = access.create(new("*", PUBLISH)).unwrap_err();
     assert_eq!(more, AccessError::TooMany);
     assert_eq!(access.info().tokens, MAX_TOKENS);
+}
+
+/// What is signed with; nothing depends on what it is.
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A token by HS256 (RFC 7515 3.1).
+fn signed_by(key: &str, header: &str, claims: &str) -> String {
+    let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let signed = format!("{header}.{claims}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+fn with_keys(rules: &[(&str, Rights)]) -> Access {
+    let access = Access::new();
+    for (rule, rights) in rules {
+        let rule = TokenRule::from((*rule).to_owned());
+        rule.read_key().unwrap();
+        access.configure_key(&rule, *rights).unwrap();
+    }
+    access
+}
+
+#[test]
+fn a_signed_token_lets_do_what_it_says_and_its_key_allows() {
+    use Right::{Operate, Publish, Watch};
+
+    let access = with_keys(&[(KEY, PUBLISH), (&format!("vip-*:{KEY}"), WATCH)]);
+    let ask = |right, stream: Option<&str>, token: &str| {
+        let asked = Asked {
+            right,
+            stream,
+            token: Some(token),
+            door: "whip",
+            remote: None,
+        };
+        access.check(&asked).map(drop)
+    };
+    let header = r#"{"alg":"HS256","typ":"JWT"}"#;
+    let token = |claims: &str| signed_by(KEY, header, claims);
+    let both = token(r#"{"stream":"*","publish":true,"watch":true,"exp":99999999999}"#);
+    for (right, stream, expected) in [
+        (Publish, Some("cam"), Ok(())),
+        (Publish, None, Ok(())),
+        (Watch, Some("vip-1"), Ok(())),
+        // Nobody needs one for these.
+        (Watch, Some("cam"), Ok(())),
+        (Watch, None, Err(Refused::Forbidden(Watch))),
+        (Operate, None, Err(Refused::Forbidden(Operate))),
+    ] {
+        assert_eq!(ask(right, stream, &both), expected, "{right:?} {stream:?}");
+    }
+    let one = token(r#"{"sub":"vip-1","watch":true,"exp":99999999999.5,"iss":"shop"}"#);
+    assert_eq!(ask(Watch, Some("vip-1"), &one), Ok(()));
+    let forbidden = Err(Refused::Forbidden(Watch));
+    assert_eq!(ask(Watch, Some("vip-2"), &one), forbidden);
+    let named = token(r#"{"sub":"Ada","stream":"vip-2","watch":true,"exp":99999999999}"#);
+    assert_eq!(ask(Watch, Some("vip-2"), &named), Ok(()));
+    assert_eq!(ask(Watch, Some("Ada"), &named), Ok(()), "it needs none");
+
+    let late = token(r#"{"stream":"*","watch":true,"exp":1}"#);
+    assert_eq!(ask(Watch, Some("vip-1"), &late), Err(Refused::Expired));
+    let early = token(r#"{"stream":"*","watch":true,"exp":99999999999,"nbf":99999999998}"#);
+    assert_eq!(ask(Watch, Some("vip-1"), &early), Err(Refused::Expired));
+}
+
+#[test]
+fn what_is_not_signed_as_it_should_be_is_not_known() {
+    let access = with_keys(&[(KEY, WATCH)]);
+    let claims = r#"{"stream":"*","watch":true,"exp":99999999999}"#;
+    let good = signed_by(KEY, r#"{"alg":"HS256"}"#, claims);
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (header, _) = signed.split_once('.').unwrap();
+    let other = URL_SAFE_NO_PAD.encode(r#"{"stream":"*","watch":true,"exp":99999999998}"#);
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    let body = URL_SAFE_NO_PAD.encode(claims);
+    for wrong in [
+        signed_by(
+            "another key of as many characters",
+            r#"{"alg":"HS256"}"#,
+            claims,
+        ),
+        signed_by(KEY, r#"{"alg":"none"}"#, claims),
+        signed_by(KEY, r#"{"alg":"HS512"}"#, claims),
+        signed_by(KEY, r#"{"alg":"HS256","crit":["exp"]}"#, claims),
+        // Without an end.
+        signed_by(KEY, r#"{"alg":"HS256"}"#, r#"{"stream":"*","watch":true}"#),
+        signed_by(
+            KEY,
+            r#"{"alg":"HS256"}"#,
+            &format!("{claims}{}", " ".repeat(5000)),
+        ),
+        format!("{header}.{other}.{signature}"),
+        format!("{none}.{body}."),
+        signed.to_owned(),
+        format!("{good}="),
+        "..".to_owned(),
+        KEY.to_owned(),
+    ] {
+        let asked = Asked {
+            right: Right::Watch,
+            stream: Some("cam"),
+            token: Some(&wrong),
+            door: "whep",
+            remote: None,
+        };
+        let refused = access.check(&asked).map(drop);
+        assert_eq!(refused, Err(Refused::Unknown), "{wrong}");
+        assert_eq!(access.check_list(&asked), Err(Refused::Unknown), "{wrong}");
+        let right = Asked {
+            token: Some(&good),
+            ..asked
+        };
+        access.check(&right).map(drop).unwrap();
+        access.check_list(&right).unwrap();
+    }
+}
+
+/// RFC 7515 A.1: signed as others sign.
+#[test]
+fn the_token_of_the_rfc_is_known_and_long_over() {
+    let key =
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    let key = URL_SAFE_NO_PAD.decode(key).unwrap();
+    let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
+         eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+         dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let keys = [signed::Key::new("*", WATCH, &key)];
+    assert_eq!(signed::check(&keys, token), Err(Refused::Expired));
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::config::pattern;
 /// Shortest token of the configuration: what is shorter is found by trying.
 pub const MIN_TOKEN_BYTES: usize = 8;
 
+/// Shortest key: as long as what is made with it (RFC 7518 3.2).
+pub(super) const MIN_KEY_BYTES: usize = 32;
+
 /// Longest token that is looked at.
 pub const MAX_TOKEN_BYTES: usize = 512;
 

@@ -52,6 +52,10 @@ pub struct Config {
     pub watch_token: Vec<TokenRule>,
     /// Tokens that let do everything. Default: none.
     pub operate_token: Vec<TokenRule>,
+    /// Keys that tokens to publish are signed with. Default: none.
+    pub publish_key: Vec<TokenRule>,
+    /// Keys that tokens to watch are signed with. Default: none.
+    pub watch_key: Vec<TokenRule>,
     /// Path of the admin socket. Default [`default_admin_path`].
     pub admin: PathBuf,
     /// Seconds without a fresh consent (RFC 7675) after which a transport is closed. Default 30.
@@ -131,6 +135,8 @@ impl Default for Config {
             publish_token: Vec::new(),
             watch_token: Vec::new(),
             operate_token: Vec::new(),
+            publish_key: Vec::new(),
+            watch_key: Vec::new(),
             admin: default_admin_path(),
             consent_timeout_s: 30,
             max_transports: 100_000,
@@ -201,31 +207,30 @@ impl Config {
     /// [`AccessError::TooMany`].
     pub fn configure_access(&self, access: &Access) -> Result<(), AccessError> {
         let none = Rights::default();
+        let publish = Rights {
+            publish: true,
+            ..none
+        };
+        let watch = Rights {
+            watch: true,
+            ..none
+        };
+        let operate = Rights {
+            operate: true,
+            ..none
+        };
         for (tokens, rights) in [
-            (
-                &self.publish_token,
-                Rights {
-                    publish: true,
-                    ..none
-                },
-            ),
-            (
-                &self.watch_token,
-                Rights {
-                    watch: true,
-                    ..none
-                },
-            ),
-            (
-                &self.operate_token,
-                Rights {
-                    operate: true,
-                    ..none
-                },
-            ),
+            (&self.publish_token, publish),
+            (&self.watch_token, watch),
+            (&self.operate_token, operate),
         ] {
             for token in tokens {
                 access.configure(token, rights)?;
+            }
+        }
+        for (keys, rights) in [(&self.publish_key, publish), (&self.watch_key, watch)] {
+            for key in keys {
+                access.configure_key(key, rights)?;
             }
         }
         Ok(())

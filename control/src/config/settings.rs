@@ -53,6 +53,15 @@ pub struct Settings {
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
     #[arg(env = "FANMILL_OPERATE_TOKEN", hide_env_values = true)]
     pub operate_token: Option<Vec<TokenRule>>,
+    /// Key that another program signs tokens to publish with (JWT, HS256), for streams whose name fits a
+    /// pattern, or all; repeatable, or by commas [default: none]
+    #[arg(long, value_name = "[PATTERN:]KEY", value_delimiter = ',')]
+    #[arg(env = "FANMILL_PUBLISH_KEY", hide_env_values = true)]
+    pub publish_key: Option<Vec<TokenRule>>,
+    /// The same for tokens to watch; nobody watches these streams without one [default: none]
+    #[arg(long, value_name = "[PATTERN:]KEY", value_delimiter = ',')]
+    #[arg(env = "FANMILL_WATCH_KEY", hide_env_values = true)]
+    pub watch_key: Option<Vec<TokenRule>>,
     /// Path of the admin socket [default: $XDG_RUNTIME_DIR/fanmill.sock, else
     /// /tmp/fanmill-UID.sock]
     #[arg(long, value_name = "PATH")]
@@ -195,6 +204,8 @@ impl Settings {
             publish_token: self.publish_token.or(lower.publish_token),
             watch_token: self.watch_token.or(lower.watch_token),
             operate_token: self.operate_token.or(lower.operate_token),
+            publish_key: self.publish_key.or(lower.publish_key),
+            watch_key: self.watch_key.or(lower.watch_key),
             admin: self.admin.or(lower.admin),
             consent_timeout_s: self.consent_timeout_s.or(lower.consent_timeout_s),
             max_transports: self.max_transports.or(lower.max_transports),
@@ -239,6 +250,8 @@ impl Settings {
             publish_token: self.publish_token.unwrap_or(defaults.publish_token),
             watch_token: self.watch_token.unwrap_or(defaults.watch_token),
             operate_token: self.operate_token.unwrap_or(defaults.operate_token),
+            publish_key: self.publish_key.unwrap_or(defaults.publish_key),
+            watch_key: self.watch_key.unwrap_or(defaults.watch_key),
             admin: self.admin.unwrap_or(defaults.admin),
             consent_timeout_s: self.consent_timeout_s.unwrap_or(defaults.consent_timeout_s),
             max_transports: self.max_transports.unwrap_or(defaults.max_transports),

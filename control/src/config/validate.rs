@@ -139,6 +139,15 @@ impl Config {
                 }
             }
         }
+        for (key, keys) in [
+            ("publish-key", &self.publish_key),
+            ("watch-key", &self.watch_key),
+        ] {
+            for rule in keys {
+                let read = rule.read_key();
+                read.map_err(|error| invalid(key, error.to_string()))?;
+            }
+        }
         self.configure_access(&Access::new())
             .map_err(|error| invalid("watch-token", error.to_string()))
     }
@@ -453,11 +462,13 @@ mod tests {
             ("publish-token", "a/b:geheim-1"),
             ("watch-token", "cam:geheim"),
             ("operate-token", "cam:geheim-1"),
+            ("watch-key", "cam:geheim-and-too-short"),
         ] {
             let error = refused(|c| {
                 let tokens = match key {
                     "publish-token" => &mut c.publish_token,
                     "watch-token" => &mut c.watch_token,
+                    "watch-key" => &mut c.watch_key,
                     _ => &mut c.operate_token,
                 };
                 tokens.push(text.to_owned().into());
