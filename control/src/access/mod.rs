@@ -6,9 +6,9 @@
 //! so does whoever watches a stream that a token for watching is for. That stays so when tokens expire
 //! or are revoked: a door that was closed never opens by itself.
 //!
-//! Tokens are made here, or signed by another program ([`signed`]). Those of the first kind are kept as
-//! salted SHA-256 alone, nothing here writes one to a log or a list, and how long a
-//! check takes tells nothing of them. It never waits.
+//! Tokens are made here, or signed by another program. Those of the first kind are kept as salted SHA-256
+//! alone, nothing here writes one to a log or a list, and how long a check takes tells nothing of them.
+//! It never waits.
 
 mod closed;
 pub mod credentials;
