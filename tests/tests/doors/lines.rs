@@ -53,10 +53,12 @@ fn shell(folder: &Path, line: &str) -> Process {
     Process::spawn(line, &mut command).unwrap()
 }
 
-/// A server where the lines of its pages lead: at the usual ports, so at an address that no other is at.
-async fn at_usual_ports(last: u8, arguments: &[&str]) -> Server {
+/// A server where the lines of its pages lead: at the usual ports, so at an address that no other is at,
+/// nor one of this test somewhere else.
+async fn at_usual_ports(network: u8, arguments: &[&str]) -> Server {
+    let [.., high, low] = std::process::id().to_be_bytes();
     let options = ServerOptions {
-        ip: Ipv4Addr::new(127, 0, 19, last).into(),
+        ip: Ipv4Addr::new(127, network, high, low).into(),
         rtsp: true,
         usual_ports: true,
         arguments: arguments.iter().map(Into::into).collect(),
@@ -116,8 +118,8 @@ async fn what_the_publishing_page_offers_to_copy_works_as_it_stands() {
     let program = whip_ffmpeg().await.unwrap();
     std::os::unix::fs::symlink(program, recent.join("ffmpeg")).unwrap();
     std::os::unix::fs::symlink(folder.path().join("film.mp4"), recent.join("film.mp4")).unwrap();
-    let open = at_usual_ports(35, &[]).await;
-    let closed = at_usual_ports(36, &["--publish-token", TOKEN]).await;
+    let open = at_usual_ports(19, &[]).await;
+    let closed = at_usual_ports(20, &["--publish-token", TOKEN]).await;
     let browser = Browser::start().await.unwrap();
 
     let at_open = run(&browser, &open, folder.path(), "").await;
