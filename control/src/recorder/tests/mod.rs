@@ -169,13 +169,16 @@ async fn plays_as_it_came(video: (Codec, &[&str]), sound: (Codec, &[&str])) {
         "ffmpeg sent all pictures"
     );
     assert_eq!([frames(&file, "v:0"), times(&file, "a:0").len()], expected);
-    let lasts = duration(&file);
-    assert!(
-        (lasts - f64::from(SECONDS)).abs() < 0.3,
-        "it lasts {lasts} s"
-    );
     let (pictures, packets) = (times(&file, "v:0"), times(&file, "a:0"));
     assert!(pictures[0].min(packets[0]) < 0.001, "it begins at 0");
+    // Each track by itself: a busy machine has ffmpeg begin one after the other.
+    for track in [&pictures, &packets] {
+        let lasts = track[track.len() - 1] - track[0];
+        assert!(
+            (lasts - f64::from(SECONDS)).abs() < 0.1,
+            "it lasts {lasts} s"
+        );
+    }
     let spacing = (pictures[89] - pictures[30]) / 59.0;
     assert!(
         (spacing - 1.0 / 30.0).abs() < 0.002,
