@@ -1,5 +1,7 @@
 //! The methods about pushes to other servers.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,6 +17,7 @@ struct Nothing {}
 struct Create {
     stream: String,
     url: String,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -29,9 +32,17 @@ pub fn add_push_methods(methods: &mut Methods, pushes: &Pushes) {
     methods.add(
         "push.create",
         "Publishes a stream, whenever it is live, on another server: url is rtmp://HOST/APP/KEY or \
-         rtmps://HOST/APP/KEY. It reconnects by itself.",
-        move |_: Caller, Create { stream, url }| {
-            let made = all.create(&stream, &url).map_err(|error| match error {
+         rtmps://HOST/APP/KEY; ca_file names certificates (PEM) to trust beside the system's. It \
+         reconnects by itself.",
+        move |_: Caller, create: Create| {
+            let Create {
+                stream,
+                url,
+                ca_file,
+            } = create;
+            let made = all.create(&stream, &url, ca_file.as_deref());
+            let made = made.map_err(|error| match error {
+                PushError::CaFile(_) => RpcError::invalid_params("ca_file", error.to_string()),
                 PushError::Target(_) => RpcError::invalid_params("url", error.to_string()),
                 PushError::Broadcast(_) => RpcError::invalid_params("stream", error.to_string()),
                 error => RpcError::new(Reason::Conflict, error.to_string()),

@@ -28,19 +28,19 @@ use super::server::Place;
 use super::{cors, guard};
 use crate::access::Right;
 use crate::broadcast::BroadcastError;
-use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Outputs};
+use crate::output::{Asked, Content, File, HlsError, OutputError, OutputKind, Outputs, Sound};
 
 /// The routes of streams for other players:
 ///
 /// | path | what |
 /// |---|---|
 /// | `GET /{stream}/live.mp4` | fragmented MP4 without an end, from the latest keyframe on |
-/// | `GET /{stream}/live.ts` | an MPEG transport stream, of H.264, H.265 and Opus |
+/// | `GET /{stream}/live.ts` | an MPEG transport stream, of H.264, H.265 and AAC or Opus |
 /// | `GET /{stream}/index.m3u8` | HLS: the multivariant playlist |
 /// | `GET /{stream}/media.m3u8` | the media playlist; blocking reload by `_HLS_msn` and `_HLS_part` |
 /// | `GET /{stream}/hls/{folder}/{file}` | the segments, parts and initialization sections it names |
 ///
-/// Pages of all origins may read them.
+/// `?audio=aac` and `?audio=source` say which sound ([`Sound`]). Pages of all origins may read them.
 pub fn outputs_router(outputs: Outputs) -> Router {
     let guard = Guard::of_stream(outputs.access(), Right::Watch, "http").takes_password();
     let preflight = || options(cors::preflight);
@@ -63,7 +63,8 @@ impl IntoResponse for OutputError {
             Self::Broadcast(error) => {
                 return with_retry(Refusal::from(error).into_response(), is_absent);
             }
-            Self::Codec(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::Codec(_) | Self::NoAacEncoder => StatusCode::NOT_ACCEPTABLE,
+            Self::Sound => StatusCode::BAD_REQUEST,
             Self::Hls(HlsError::Missing) => StatusCode::NOT_FOUND,
             Self::Hls(HlsError::TooFar) => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -99,7 +100,11 @@ async fn live(
     content_type: &'static str,
     request: Request,
 ) -> Response {
-    let reader = match outputs.read(stream, kind).await {
+    let reader = match Sound::asked(request.uri().query(), kind) {
+        Ok(sound) => outputs.read(stream, kind, sound).await,
+        Err(error) => Err(error),
+    };
+    let reader = match reader {
         Ok(reader) => reader,
         Err(error) => return error.into_response(),
     };
@@ -154,7 +159,10 @@ async fn variant(
     Path(stream): Path<String>,
     request: Request,
 ) -> Response {
-    let text = outputs.hls_variant(&stream, reader(&request)).await;
+    let text = match Sound::asked(request.uri().query(), OutputKind::Hls) {
+        Ok(sound) => outputs.hls_variant(&stream, sound, reader(&request)).await,
+        Err(error) => Err(error),
+    };
     let text = text.map(|text| with_query(text, &InAddress::of(&request)));
     answer(text.map(|text| [text].into()), PLAYLIST, BRIEFLY)
 }
@@ -176,7 +184,13 @@ async fn media(
     } else {
         BRIEFLY
     };
-    let text = outputs.hls_media(&stream, asked, reader(&request)).await;
+    let text = match Sound::asked(request.uri().query(), OutputKind::Hls) {
+        Ok(sound) => {
+            let reader = reader(&request);
+            outputs.hls_media(&stream, sound, asked, reader).await
+        }
+        Err(error) => Err(error),
+    };
     let text = text.map(|text| with_query(text, &InAddress::of(&request)));
     answer(text.map(|text| [text].into()), PLAYLIST, keep)
 }
@@ -215,6 +229,11 @@ fn with_query(playlist: Bytes, query: &str) -> Bytes {
     if query.is_empty() {
         return playlist;
     }
+    // An address may have one already.
+    let behind = |address: &str| match address.contains('?') {
+        true => query.replacen('?', "&", 1),
+        false => query.to_owned(),
+    };
     let text = String::from_utf8_lossy(&playlist);
     let mut with = String::with_capacity(2 * text.len());
     for line in text.lines() {
@@ -222,12 +241,12 @@ fn with_query(playlist: Bytes, query: &str) -> Bytes {
             .split_once("URI=\"")
             .and_then(|(_, rest)| rest.split_once('"'));
         match address {
-            Some((_, after)) => {
+            Some((address, after)) => {
                 let (before, after) = line.split_at(line.len() - after.len() - 1);
-                with.extend([before, query, after]);
+                with.extend([before, &behind(address), after]);
             }
             None if line.starts_with('#') => with.push_str(line),
-            None => with.extend([line, query]),
+            None => with.extend([line, &behind(line)]),
         }
         with.push('\n');
     }
@@ -273,6 +292,8 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -285,5 +306,45 @@ mod tests {
         let bytes = Bytes::from_static(playlist.as_bytes());
         assert_eq!(with_query(bytes.clone(), "?token=x"), expected);
         assert_eq!(with_query(bytes, ""), playlist);
+        let variant = Bytes::from_static(b"#EXTM3U\nmedia.m3u8?audio=aac\n");
+        let expected = "#EXTM3U\nmedia.m3u8?audio=aac&token=x\n";
+        assert_eq!(with_query(variant, "?token=x"), expected);
+    }
+
+    #[test]
+    fn a_part_is_of_a_segment_and_both_are_numbers() {
+        let both = asked(Some("audio=aac&_HLS_msn=7&_HLS_part=2"));
+        let expected = Asked {
+            segment: 7,
+            part: Some(2),
+        };
+        assert_eq!(both, Ok(Some(expected)));
+        assert_eq!(asked(Some("_HLS_skip=YES")), Ok(None));
+        for wrong in [
+            "_HLS_part=2",
+            "_HLS_msn=",
+            "_HLS_msn=1&_HLS_part=x",
+            "_HLS_msn=99999999999999999999",
+        ] {
+            assert!(asked(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_panics(query in "(_HLS_msn=|_HLS_part=|audio=|&|=|[0-9]{0,22}|\\PC){0,12}") {
+            let (asked, sound) = (asked(Some(&query)), Sound::asked(Some(&query), OutputKind::Hls));
+            prop_assert!(asked.is_err() || !query.starts_with("_HLS_part=") || query.contains("&_HLS_msn="));
+            prop_assert!(sound.is_ok() || query.contains("audio="));
+        }
+
+        #[test]
+        fn numbers_are_read(segment: u64, part: Option<u64>) {
+            let query = match part {
+                Some(part) => format!("_HLS_msn={segment}&_HLS_part={part}"),
+                None => format!("_HLS_msn={segment}"),
+            };
+            prop_assert_eq!(asked(Some(&query)), Ok(Some(Asked { segment, part })));
+        }
     }
 }

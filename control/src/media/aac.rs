@@ -208,6 +208,26 @@ impl AdtsFrame {
             frame_bytes,
         })
     }
+
+    /// The header of a raw frame of so many bytes; `None` if it is too long for one.
+    #[must_use]
+    pub fn header(config: [u8; 2], bytes: usize) -> Option<[u8; ADTS_HEADER_BYTES]> {
+        let [first, second] = config;
+        let (profile, rate) = ((first >> 3) - 1, (first & 7) << 1 | second >> 7);
+        let channels = second >> 3 & 15;
+        let length = u16::try_from(bytes + ADTS_HEADER_BYTES).ok()?;
+        let length = (length < 1 << 13).then_some(length)?;
+        // The fullness of the buffer is left open, as for what has no fixed rate.
+        Some([
+            0xff,
+            0xf1,
+            profile << 6 | rate << 2 | channels >> 2,
+            channels << 6 | (length >> 11) as u8,
+            (length >> 3) as u8,
+            (length << 5) as u8 | 0x1f,
+            0xfc,
+        ])
+    }
 }
 
 #[cfg(test)]
@@ -251,6 +271,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_header_that_is_written_is_read(rate in 0..13u8, channels in 1..8u8, bytes in 1..8184usize) {
+            let config = [2 << 3 | rate >> 1, rate << 7 | channels << 3];
+            let header = AdtsFrame::header(config, bytes).expect("it fits");
+            let expected = AdtsFrame {
+                config,
+                header_bytes: 7,
+                frame_bytes: bytes + 7,
+            };
+            prop_assert_eq!(AdtsFrame::parse(&header), Some(expected));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..24)) {
             let _ = AacConfig::parse(&bytes);

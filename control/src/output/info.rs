@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::OutputKind;
 use super::reader::Counts;
+use super::{OutputKind, Sound};
 
 /// How a stream is read in one way.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +14,8 @@ pub struct OutputInfo {
     pub stream: String,
     /// As what.
     pub kind: OutputKind,
+    /// With which sound.
+    pub audio: Sound,
     /// Who reads now.
     pub readers: u64,
     /// Bytes given to all readers.
@@ -22,10 +24,11 @@ pub struct OutputInfo {
     pub dropped: u64,
 }
 
-pub(super) fn info(stream: &str, kind: OutputKind, counts: &Counts) -> OutputInfo {
+pub(super) fn info(stream: &str, kind: OutputKind, audio: Sound, counts: &Counts) -> OutputInfo {
     OutputInfo {
         stream: stream.to_owned(),
         kind,
+        audio,
         readers: counts.readers.load(Ordering::Relaxed),
         bytes: counts.bytes.load(Ordering::Relaxed),
         dropped: counts.dropped.load(Ordering::Relaxed),

@@ -12,6 +12,7 @@ mod past;
 mod reader;
 mod rebase;
 mod remux;
+mod sound;
 mod ts;
 mod worker;
 
@@ -26,11 +27,14 @@ use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::broadcast::{Broadcast, BroadcastError, Follower, Live};
+use crate::media::audio::{AudioError, HAS_AAC_ENCODER};
 use crate::taps::{Source, tap_sources_from_cache};
 
 pub use hls::{Asked, Content, File, HlsError};
 pub use info::OutputInfo;
 pub use reader::{Reader, TooSlow};
+pub use sound::Sound;
+pub(crate) use sound::format as sound_format;
 
 use hls::Shelf;
 use reader::Counts;
@@ -92,6 +96,15 @@ pub enum OutputError {
     /// Its codecs do not go into what was asked for.
     #[error("{0}")]
     Codec(String),
+    /// The sound that was asked for is none.
+    #[error("audio is `source`, as the publisher sends it, or `aac`")]
+    Sound,
+    /// AAC was asked for, and this server cannot make it.
+    #[error(
+        "{0}; without `audio=aac` the stream is read with the sound that is published",
+        AudioError::NoAacEncoder
+    )]
+    NoAacEncoder,
     /// A playlist or file of HLS cannot be had.
     #[error(transparent)]
     Hls(#[from] HlsError),
@@ -115,6 +128,8 @@ pub enum OutputError {
 /// One stream that is read.
 struct Entry {
     id: u64,
+    stream: String,
+    sound: Sound,
     mp4: Arc<Counts>,
     ts: Arc<Counts>,
     hls: Arc<Counts>,
@@ -132,8 +147,11 @@ struct Shared {
     workers: Workers,
     names: AtomicU64,
     waiting: Semaphore,
-    table: Mutex<HashMap<String, Arc<Entry>>>,
+    /// By stream and its sound: they have nothing in common but the publisher.
+    table: Mutex<Table>,
 }
+
+type Table = HashMap<(String, Sound), Arc<Entry>>;
 
 /// What is read of the streams of a [`Broadcast`]; clones share it.
 #[derive(Clone)]
@@ -166,8 +184,13 @@ impl Outputs {
     ///
     /// # Errors
     /// [`OutputError`].
-    pub async fn read(&self, stream: &str, kind: OutputKind) -> Result<Reader, OutputError> {
-        let entry = self.entry(stream)?;
+    pub async fn read(
+        &self,
+        stream: &str,
+        kind: OutputKind,
+        sound: Sound,
+    ) -> Result<Reader, OutputError> {
+        let entry = self.entry(stream, sound)?;
         let counts = entry.counts(kind);
         if counts.readers.load(Ordering::Relaxed) >= MAX_READERS {
             return Err(OutputError::TooManyReaders);
@@ -189,14 +212,15 @@ impl Outputs {
     pub fn list(&self) -> Vec<OutputInfo> {
         let table = self.table();
         let mut list = Vec::new();
-        for (stream, entry) in table.iter() {
+        for entry in table.values() {
             entry.count_hls_readers();
             for kind in OutputKind::ALL {
-                list.push(info::info(stream, kind, entry.counts(kind)));
+                let counts = entry.counts(kind);
+                list.push(info::info(&entry.stream, kind, entry.sound, counts));
             }
         }
         list.retain(|info| info.bytes > 0 || info.readers > 0 || info.dropped > 0);
-        list.sort_by(|a, b| (&a.stream, a.kind).cmp(&(&b.stream, b.kind)));
+        list.sort_by(|a, b| (&a.stream, a.kind, a.audio).cmp(&(&b.stream, b.kind, b.audio)));
         list
     }
 
@@ -205,8 +229,13 @@ impl Outputs {
     ///
     /// # Errors
     /// [`OutputError`].
-    pub async fn hls_variant(&self, stream: &str, reader: u64) -> Result<Bytes, OutputError> {
-        let entry = self.hls_entry(stream, reader)?;
+    pub async fn hls_variant(
+        &self,
+        stream: &str,
+        sound: Sound,
+        reader: u64,
+    ) -> Result<Bytes, OutputError> {
+        let entry = self.hls_entry(stream, sound, reader)?;
         let text = entry.shelf.variant(&self.0.waiting).await?;
         entry.count_hls(text.len());
         Ok(text)
@@ -219,10 +248,11 @@ impl Outputs {
     pub async fn hls_media(
         &self,
         stream: &str,
+        sound: Sound,
         asked: Option<Asked>,
         reader: u64,
     ) -> Result<Bytes, OutputError> {
-        let entry = self.hls_entry(stream, reader)?;
+        let entry = self.hls_entry(stream, sound, reader)?;
         let text = entry.shelf.media(asked, &self.0.waiting).await?;
         entry.count_hls(text.len());
         Ok(text)
@@ -238,7 +268,8 @@ impl Outputs {
         folder: &str,
         file: File,
     ) -> Result<Content, OutputError> {
-        let entry = self.table().get(stream).cloned();
+        let key = (stream.to_owned(), Sound::of_folder(folder));
+        let entry = self.table().get(&key).cloned();
         let entry = entry.ok_or(HlsError::Missing)?;
         entry.touch();
         let content = entry.shelf.file(folder, file, &self.0.waiting).await?;
@@ -247,8 +278,13 @@ impl Outputs {
     }
 
     /// The stream's entry; HLS is made from now on.
-    fn hls_entry(&self, stream: &str, reader: u64) -> Result<Arc<Entry>, OutputError> {
-        let entry = self.entry(stream)?;
+    fn hls_entry(
+        &self,
+        stream: &str,
+        sound: Sound,
+        reader: u64,
+    ) -> Result<Arc<Entry>, OutputError> {
+        let entry = self.entry(stream, sound)?;
         lock(&entry.hls_readers).insert(reader, Instant::now());
         let before = lock(&entry.hls_used).replace(Instant::now());
         if before.is_none() && !self.0.workers.tell(entry.id, Command::Hls(entry.id, true)) {
@@ -267,8 +303,12 @@ impl Outputs {
     }
 
     /// The stream's entry; it is remuxed from now on.
-    fn entry(&self, stream: &str) -> Result<Arc<Entry>, OutputError> {
-        if let Some(entry) = self.table().get(stream) {
+    fn entry(&self, stream: &str, sound: Sound) -> Result<Arc<Entry>, OutputError> {
+        if sound == Sound::Aac && !HAS_AAC_ENCODER {
+            return Err(OutputError::NoAacEncoder);
+        }
+        let key = (stream.to_owned(), sound);
+        if let Some(entry) = self.table().get(&key) {
             entry.touch();
             return Ok(Arc::clone(entry));
         }
@@ -279,7 +319,7 @@ impl Outputs {
             return Err(BroadcastError::NotLive(stream.to_owned()).into());
         };
         let mut table = self.table();
-        if let Some(entry) = table.get(stream) {
+        if let Some(entry) = table.get(&key) {
             return Ok(Arc::clone(entry));
         }
         if table.len() >= MAX_OUTPUTS {
@@ -288,6 +328,8 @@ impl Outputs {
         let id = self.0.names.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry {
             id,
+            stream: stream.to_owned(),
+            sound,
             mp4: Arc::default(),
             ts: Arc::default(),
             hls: Arc::default(),
@@ -296,39 +338,34 @@ impl Outputs {
             hls_used: Mutex::default(),
             used: Mutex::new(Instant::now()),
         });
-        let running = Box::new(Running::new(id, stream, Arc::clone(&entry.shelf)));
+        let running = Box::new(Running::new(id, stream, sound, Arc::clone(&entry.shelf)));
         if !self.0.workers.tell(id, Command::Add(running)) {
             return Err(OutputError::Ended);
         }
-        table.insert(stream.to_owned(), Arc::clone(&entry));
+        table.insert(key, Arc::clone(&entry));
         drop(table);
-        tracing::info!(stream, "read from now on");
-        let follow = follow(
-            self.clone(),
-            stream.to_owned(),
-            Arc::clone(&entry),
-            follower,
-            live,
-        );
-        tokio::spawn(follow);
+        tracing::info!(stream, ?sound, "read from now on");
+        tokio::spawn(follow(self.clone(), Arc::clone(&entry), follower, live));
         Ok(entry)
     }
 
     /// Ends a stream's output, unless it was asked for meanwhile and `unused` is asked.
-    fn end(&self, stream: &str, entry: &Entry, only_unused: bool) -> bool {
+    fn end(&self, entry: &Entry, only_unused: bool) -> bool {
         let mut table = self.table();
         if only_unused && !entry.is_unused() {
             return false;
         }
-        if table.get(stream).is_some_and(|there| there.id == entry.id) {
-            table.remove(stream);
+        let key = (entry.stream.clone(), entry.sound);
+        if table.get(&key).is_some_and(|there| there.id == entry.id) {
+            table.remove(&key);
         }
         self.0.workers.tell(entry.id, Command::Remove(entry.id));
-        tracing::info!(stream, "not read any more");
+        let (stream, sound) = (&entry.stream, entry.sound);
+        tracing::info!(stream, ?sound, "not read any more");
         true
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.0.table)
     }
 }
@@ -369,17 +406,11 @@ impl Entry {
 
 /// Gives a stream's output the tracks of whoever publishes it, and ends it when nobody reads it or
 /// nobody publishes it any more.
-async fn follow(
-    outputs: Outputs,
-    stream: String,
-    entry: Arc<Entry>,
-    mut follower: Follower,
-    first: Live,
-) {
+async fn follow(outputs: Outputs, entry: Arc<Entry>, mut follower: Follower, first: Live) {
     let mut live = Some(first);
     let mut absent_since = None;
     loop {
-        if let Some(sources) = sources(live.as_ref(), &stream).await {
+        if let Some(sources) = sources(live.as_ref(), &entry.stream).await {
             let attach = Command::Attach(entry.id, sources);
             outputs.0.workers.tell(entry.id, attach);
         }
@@ -396,12 +427,12 @@ async fn follow(
             if absent {
                 outputs.0.workers.tell(entry.id, Command::Finish(entry.id));
                 tokio::time::sleep(FAREWELL).await;
-                outputs.end(&stream, &entry, false);
+                outputs.end(&entry, false);
                 return;
             }
             entry.count_hls_readers();
             outputs.end_unused_hls(&entry);
-            if entry.is_unused() && outputs.end(&stream, &entry, true) {
+            if entry.is_unused() && outputs.end(&entry, true) {
                 return;
             }
         };

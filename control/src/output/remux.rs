@@ -51,6 +51,8 @@ pub(super) struct Piece {
     pub(super) end_us: i64,
     /// It begins after everything else since a keyframe: only for those who come.
     pub(super) is_catch_up: bool,
+    /// Its number among the fragments.
+    sequence_number: u32,
     /// What its keyframe says of the leading track.
     pub(super) description: Option<Description>,
 }
@@ -105,6 +107,48 @@ impl Piece {
         let dts = sample.dts - base;
         let pts = dts + i64::from(sample.composition_offset);
         (dts * 90_000 / timescale, pts * 90_000 / timescale)
+    }
+
+    /// Its samples up to `at_us` in the readers' time, and those after, as pieces of their own; `None`:
+    /// the leading track has none on one of the sides.
+    pub(super) fn split(&self, begin: &Begin, at_us: i64) -> Result<Option<[Self; 2]>, MuxError> {
+        let mut halves = [Vec::new(), Vec::new()];
+        for (track, samples) in &self.fragment.runs {
+            let timescale = i64::from(begin.head.tracks[*track].timescale.get());
+            let base = base(&begin.head, self.base_us, *track);
+            let is_before = |sample: &Sample| {
+                let end = sample.dts + i64::from(sample.duration) - base;
+                end * 1_000_000 / timescale <= at_us
+            };
+            let (before, after) = samples.split_at(samples.partition_point(is_before));
+            if *track == begin.lead() && (before.is_empty() || after.is_empty()) {
+                return Ok(None);
+            }
+            for (half, samples) in halves.iter_mut().zip([before, after]) {
+                if !samples.is_empty() {
+                    half.push((*track, samples.to_vec()));
+                }
+            }
+        }
+        let descriptions = [self.description.clone(), None];
+        let mut made = halves
+            .into_iter()
+            .zip(descriptions)
+            .map(|(runs, description)| {
+                let samples = runs.iter().flat_map(|(_, samples)| samples);
+                let fragment = Fragment {
+                    bytes: samples.map(|sample| sample.data.len()).sum(),
+                    keyframe: description.is_some(),
+                    runs,
+                    ..self.fragment
+                };
+                let numbers = (self.sequence_number, self.base_us);
+                made(numbers, fragment, begin, description)
+            });
+        match (made.next().transpose()?, made.next().transpose()?) {
+            (Some(before), Some(after)) => Ok(Some([before, after])),
+            _ => Ok(None),
+        }
     }
 
     /// When the earliest of its samples begins, in the readers' time.
@@ -245,39 +289,8 @@ impl Remux {
         begin: &Begin,
         description: Option<Description>,
     ) -> Result<Piece, MuxError> {
-        let base_us = self.base_us.unwrap_or(0);
-        let runs: Vec<_> = fragment
-            .runs
-            .iter()
-            .map(|(track, samples)| TrackRun {
-                track: *track,
-                base: base(&begin.head, base_us, *track),
-                samples,
-            })
-            .collect();
-        let bytes = Bytes::from(mux::fragment(self.sequence_number, &runs)?);
-        let end = |run: &TrackRun<'_>| {
-            let last = run.samples.last()?;
-            let timescale = i64::from(begin.head.tracks[run.track].timescale.get());
-            Some((last.dts + i64::from(last.duration) - run.base) * 1_000_000 / timescale)
-        };
-        let start = |run: &TrackRun<'_>| {
-            let timescale = i64::from(begin.head.tracks[run.track].timescale.get());
-            Some((run.samples.first()?.dts - run.base) * 1_000_000 / timescale)
-        };
-        let lead = runs.iter().find(|run| run.track == begin.lead());
-        let start_us = lead.and_then(start).or(runs.iter().filter_map(start).min());
-        let end_us = lead.and_then(end).or(runs.iter().filter_map(end).max());
-        Ok(Piece {
-            fields: Fields::of(&bytes).unwrap_or_default(),
-            bytes,
-            base_us,
-            start_us: start_us.unwrap_or(0),
-            end_us: end_us.unwrap_or(0),
-            is_catch_up: false,
-            description,
-            fragment,
-        })
+        let numbers = (self.sequence_number, self.base_us.unwrap_or(0));
+        made(numbers, fragment, begin, description)
     }
 
     /// Takes note of where the tracks end, and keeps the pictures.
@@ -319,11 +332,58 @@ impl Remux {
     }
 }
 
+/// A fragment as a piece, with its number and where the readers' time 0 lies.
+fn made(
+    (sequence_number, base_us): (u32, i64),
+    fragment: Fragment,
+    begin: &Begin,
+    description: Option<Description>,
+) -> Result<Piece, MuxError> {
+    let runs: Vec<_> = fragment
+        .runs
+        .iter()
+        .map(|(track, samples)| TrackRun {
+            track: *track,
+            base: base(&begin.head, base_us, *track),
+            samples,
+        })
+        .collect();
+    let bytes = Bytes::from(mux::fragment(sequence_number, &runs)?);
+    let end = |run: &TrackRun<'_>| {
+        let last = run.samples.last()?;
+        let timescale = i64::from(begin.head.tracks[run.track].timescale.get());
+        Some((last.dts + i64::from(last.duration) - run.base) * 1_000_000 / timescale)
+    };
+    let start = |run: &TrackRun<'_>| {
+        let timescale = i64::from(begin.head.tracks[run.track].timescale.get());
+        Some((run.samples.first()?.dts - run.base) * 1_000_000 / timescale)
+    };
+    let lead = runs.iter().find(|run| run.track == begin.lead());
+    let start_us = lead.and_then(start).or(runs.iter().filter_map(start).min());
+    let end_us = lead.and_then(end).or(runs.iter().filter_map(end).max());
+    Ok(Piece {
+        fields: Fields::of(&bytes).unwrap_or_default(),
+        bytes,
+        base_us,
+        start_us: start_us.unwrap_or(0),
+        end_us: end_us.unwrap_or(0),
+        is_catch_up: false,
+        sequence_number,
+        description,
+        fragment,
+    })
+}
+
 /// What the keyframe says that a fragment begins with.
 fn describe(fragment: &Fragment, begin: &Begin) -> Option<Description> {
     let mut runs = fragment.runs.iter();
     let (track, samples) = runs.find(|run| run.0 == begin.lead())?;
-    let codec = begin.head.tracks.get(*track)?.description.codec;
+    let description = &begin.head.tracks.get(*track)?.description;
+    if description.size.is_none() {
+        // Of sound the head says all.
+        return Some(description.clone());
+    }
+    let codec = description.codec;
     let first = samples.first().filter(|sample| sample.keyframe)?;
     Description::read(codec, &first.data)
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::remux::{Begin, Piece};
-use crate::media::ts::mux::{Muxer, TsUnit};
+use crate::media::mux::Description;
+use crate::media::ts::mux::{Muxer, TsCodec, TsUnit, Unsupported};
 
 /// The tables come again after so long, for players that lost them.
 const TABLES_EVERY_US: i64 = 500_000;
@@ -20,10 +21,10 @@ impl Program {
     /// A program with these tracks; `Err` says why there is none.
     pub(super) fn new(begin: &Begin) -> Result<Self, String> {
         let tracks = begin.head.tracks.iter();
-        let codecs: Vec<_> = tracks.map(|track| track.description.codec).collect();
-        let muxer = Muxer::new(&codecs).map_err(|error| error.to_string())?;
+        let codecs: Result<_, _> = tracks.map(|track| codec(&track.description)).collect();
+        let codecs = codecs.map_err(|error| error.to_string())?;
         Ok(Self {
-            muxer,
+            muxer: Muxer::new(codecs),
             tables_us: None,
         })
     }
@@ -43,6 +44,14 @@ impl Program {
     /// What somebody is given who comes now, before the next piece.
     pub(super) fn catch_up(&self, begin: &Begin, piece: &Piece) -> Bytes {
         self.muxer.before(&mut units(begin, piece)).into()
+    }
+}
+
+fn codec(description: &Description) -> Result<TsCodec, Unsupported> {
+    let aac = description.aac_config();
+    match aac.and_then(|config| config.first_chunk().copied()) {
+        Some(config) => Ok(TsCodec::Aac(config)),
+        None => description.codec.try_into(),
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::OutputKind;
 use super::hls::{Packager, Shelf};
 use super::reader::Feed;
 use super::remux::{Begin, Piece, Remux};
+use super::sound::AacSound;
 use super::ts::Program;
+use super::{OutputKind, Sound};
 use crate::media::mux::MuxError;
 use crate::media::recording::{Output, Recording, Settings};
 use crate::taps::{EngineClock, Feeds, Source, Threads, Work};
@@ -96,6 +97,8 @@ pub(super) struct Running {
     id: u64,
     stream: String,
     recording: Recording,
+    sound: Sound,
+    aac: Option<AacSound>,
     remux: Remux,
     readers: Vec<Feed>,
     /// The tracks as a transport stream; `Err` says why not.
@@ -109,7 +112,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(id: u64, stream: &str, shelf: Arc<Shelf>) -> Self {
+    pub(super) fn new(id: u64, stream: &str, sound: Sound, shelf: Arc<Shelf>) -> Self {
         Self {
             id,
             stream: stream.to_owned(),
@@ -117,6 +120,8 @@ impl Running {
                 fragment_us: FRAGMENT_US,
                 wait_us: WAIT_US,
             }),
+            sound,
+            aac: (sound == Sound::Aac).then(AacSound::default),
             remux: Remux::default(),
             readers: Vec::new(),
             program: None,
@@ -164,6 +169,10 @@ impl Running {
     fn put(&mut self, output: Output, now_us: u64) -> Result<(), MuxError> {
         match output {
             Output::Part(head) => {
+                let head = match &mut self.aac {
+                    Some(aac) => aac.part(head),
+                    None => head,
+                };
                 let begin = self.remux.begin(head)?;
                 tracing::debug!(stream = self.stream, codecs = begin.codecs(), "tracks");
                 // What they were told of the tracks holds no longer.
@@ -196,6 +205,13 @@ impl Running {
                 Ok(())
             }
             Output::Fragment(fragment) => {
+                let fragment = match &mut self.aac {
+                    Some(aac) => aac.fragment(fragment),
+                    None => Some(fragment),
+                };
+                let Some(fragment) = fragment else {
+                    return Ok(());
+                };
                 let now_us = i64::try_from(now_us).unwrap_or(i64::MAX);
                 let piece = self.remux.add(fragment, now_us)?;
                 self.wall_us = unix_us() - now_us;
@@ -247,7 +263,7 @@ impl Running {
             return;
         }
         let wall_s = u64::try_from(unix_us() / 1_000_000).unwrap_or(0);
-        let mut hls = Packager::new(Arc::clone(&self.shelf), wall_s);
+        let mut hls = Packager::new(Arc::clone(&self.shelf), wall_s, self.sound);
         if let (Ok(Some(piece)), Some(begin)) = (self.remux.catch_up(), self.remux.head())
             && let Err(error) = hls.add(begin, &piece, self.wall_us)
         {

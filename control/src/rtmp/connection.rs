@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::chunk::{Message, kind};
 use super::flv;
-use super::play::{Reader, ReaderClock, ReaderEnded, Tag};
+use super::play::{Reader, ReaderClock, ReaderEnded, Tag, TagKind, Wants};
 use super::publish::{PublishError, Publisher};
 use super::server::{Reservation, Shared};
 use super::session::{Event, ServerSession, SessionError, Wish};
@@ -18,6 +18,7 @@ use super::status::{State, Status};
 use crate::access::{Asked, Held, Refused, Right};
 use crate::broadcast::BroadcastError;
 use crate::ingest::{IngestError, IngestSpec};
+use crate::media::audio::HAS_AAC_ENCODER;
 use crate::model::CloseReason;
 
 /// For connections that have no such limit.
@@ -94,7 +95,7 @@ struct Playing {
     wish: Wish,
     clock: ReaderClock,
     /// Whether the client said that it hears Opus.
-    hears: bool,
+    hears_opus: bool,
 }
 
 /// What a client publishes.
@@ -362,18 +363,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         let client = self.session.client();
         let broadcast = self.shared.ingests.broadcast();
-        match self.shared.hubs.read(broadcast, &wish.name) {
+        let hears_opus = self.session.understands("Opus");
+        let wants = Wants {
+            opus: hears_opus,
+            keyframes: false,
+        };
+        match self.shared.hubs.read(broadcast, &wish.name, wants) {
             Ok(reader) => {
                 self.status
                     .set(State::Playing, &wish.app, &wish.name, client);
-                let hears = self.session.understands("Opus");
                 self.session.played(&wish);
+                let hears = hears_opus || HAS_AAC_ENCODER;
                 self.session.describe(wish.stream_id, hears);
                 self.playing = Some(Playing {
                     reader,
                     wish,
                     clock: ReaderClock::default(),
-                    hears,
+                    hears_opus,
                 });
                 Ok(())
             }
@@ -402,10 +408,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let Some(playing) = &mut self.playing else {
             return Ok(());
         };
-        let kind = match tag.video {
-            None if !playing.hears => return Ok(()),
-            None => kind::AUDIO,
-            Some(codec) => {
+        let kind = match tag.kind {
+            TagKind::Opus if !playing.hears_opus => return Ok(()),
+            TagKind::Opus | TagKind::Aac => kind::AUDIO,
+            TagKind::Video(codec) => {
                 if let Some(four) = flv::four_letters_of(codec)
                     && !self.session.understands(four)
                 {
@@ -418,10 +424,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 kind::VIDEO
             }
         };
+        let Some(timestamp) = playing.clock.timestamp(tag) else {
+            return Ok(());
+        };
         let message = Message {
             kind,
             stream_id: playing.wish.stream_id,
-            timestamp: playing.clock.timestamp(tag),
+            timestamp,
             payload: tag.payload.clone(),
         };
         self.session.link().media(&message);

@@ -280,6 +280,21 @@ fn four_letters(codec: VideoCodec) -> Option<&'static [u8; 4]> {
     }
 }
 
+/// The first byte of a message of AAC: rate, size and channels are always said to be these (E.4.2.1).
+const HEAD_AAC: u8 = SOUND_AAC << 4 | 0x0f;
+
+/// The tag of the configuration of AAC (AudioSpecificConfig).
+#[must_use]
+pub fn write_aac_configuration(config: &[u8]) -> Bytes {
+    [&[HEAD_AAC, PACKET_CONFIGURATION], config].concat().into()
+}
+
+/// The tag of a packet of AAC.
+#[must_use]
+pub fn write_aac(packet: &[u8]) -> Bytes {
+    [&[HEAD_AAC, PACKET_FRAME], packet].concat().into()
+}
+
 /// The tag of Opus' configuration, in stereo (RFC 7845 5.1).
 #[must_use]
 pub fn write_opus_configuration() -> Bytes {
@@ -366,6 +381,10 @@ mod tests {
             }
             let expected = AudioTag::Frame(AudioCodec::Opus, data.clone().into());
             prop_assert_eq!(audio(write_opus(&data)).unwrap(), expected);
+            let expected = AudioTag::Frame(AudioCodec::Aac, data.clone().into());
+            prop_assert_eq!(audio(write_aac(&data)).unwrap(), expected);
+            let expected = AudioTag::Configuration(AudioCodec::Aac, data.clone().into());
+            prop_assert_eq!(audio(write_aac_configuration(&data)).unwrap(), expected);
         }
 
         #[test]

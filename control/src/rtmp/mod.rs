@@ -22,7 +22,7 @@ mod tls;
 
 pub use handshake::{Handshake, NoRtmp};
 pub use link::{Link, LinkError};
-pub use push::{PushError, PushInfo, PushState, Pushes, TargetError};
+pub use push::{CaFileError, PushError, PushInfo, PushState, Pushes, TargetError};
 pub use server::{Rtmp, RtmpLimits};
 pub use status::{RtmpConnection, RtmpInfo};
 pub use tls::{TlsError, TlsFiles};

@@ -138,7 +138,11 @@ impl Rtmp {
     pub fn pushes(&self) -> Pushes {
         let shared = &self.0;
         let broadcast = shared.ingests.broadcast().clone();
-        let pushes = || Pushes::new(broadcast, shared.hubs.clone(), shared.stop.child_token());
+        let pushes = || {
+            let write_timeout = shared.limits.write_timeout;
+            let stop = shared.stop.child_token();
+            Pushes::new(broadcast, shared.hubs.clone(), write_timeout, stop)
+        };
         shared.pushes.get_or_init(pushes).clone()
     }
 

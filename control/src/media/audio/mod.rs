@@ -1,12 +1,17 @@
-//! Sound from other formats into Opus, which is what WebRTC hears.
+//! Sound from other formats into Opus, which is what WebRTC hears, and into AAC, which is all that many
+//! players and services hear.
 //!
-//! A [`Transcoder`] decodes AAC or what telephones speak, brings it to 48 kHz and encodes it, packet
-//! by packet. That takes about a hundredth of a core for each stream: never call it on a shard or on
-//! the threads of the control plane.
+//! A [`Transcoder`] decodes what comes, brings it to 48 kHz and encodes it, packet by packet. That takes
+//! about a hundredth of a core for each stream: never call it on a shard or on the threads of the
+//! control plane. AAC is made only by a server that was built with the feature `fdk-aac`
+//! ([`HAS_AAC_ENCODER`]).
 
 mod aac;
+#[cfg(feature = "fdk-aac")]
+mod aac_encoder;
 mod g711;
 mod g722;
+mod opus_decoder;
 mod opus_encoder;
 mod resample;
 
@@ -16,6 +21,7 @@ mod tests;
 use aac::AacDecoder;
 use g711::Law;
 use g722::G722;
+use opus_decoder::OpusDecoder;
 use opus_encoder::OpusEncoder;
 use resample::Resampler;
 
@@ -29,9 +35,14 @@ const MAX_DRIFT_US: i64 = 60_000;
 /// crystals drift, and far below what is heard.
 const SLEW: i64 = 200;
 
-/// What is decoded to become Opus.
+/// Whether this server can make AAC: it was built with the feature `fdk-aac`.
+pub const HAS_AAC_ENCODER: bool = cfg!(feature = "fdk-aac");
+
+/// What is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SoundFormat {
+    /// Opus, as two channels.
+    Opus,
     /// AAC.
     Aac {
         /// AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1).
@@ -50,6 +61,7 @@ impl SoundFormat {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Opus => "Opus",
             Self::Aac { .. } => "AAC",
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
@@ -103,12 +115,18 @@ pub enum AudioError {
     /// No resampler for this rate.
     #[error("sound of {0} Hz cannot be brought to 48 kHz")]
     Rate(u32),
-    /// The encoder failed.
-    #[error("libopus failed: {0}")]
+    /// The encoder or decoder failed.
+    #[error("{0}")]
     Encoder(String),
+    /// AAC was asked for, and this server cannot make it.
+    #[error(
+        "this server was built without an AAC encoder (cargo build --release --features fdk-aac)"
+    )]
+    NoAacEncoder,
 }
 
 enum Decoder {
+    Opus(OpusDecoder),
     Aac(Box<AacDecoder>),
     G711(Law),
     G722(Box<G722>),
@@ -117,6 +135,7 @@ enum Decoder {
 impl Decoder {
     fn new(format: &SoundFormat) -> Result<Self, AudioError> {
         Ok(match format {
+            SoundFormat::Opus => Self::Opus(OpusDecoder::new()?),
             SoundFormat::Aac { config } => Self::Aac(Box::new(AacDecoder::new(config)?)),
             SoundFormat::Pcmu => Self::G711(Law::Mu),
             SoundFormat::Pcma => Self::G711(Law::A),
@@ -126,6 +145,7 @@ impl Decoder {
 
     fn rate(&self) -> u32 {
         match self {
+            Self::Opus(_) => OPUS_RATE,
             Self::Aac(aac) => aac.rate(),
             Self::G711(_) => 8_000,
             Self::G722(_) => 16_000,
@@ -134,6 +154,7 @@ impl Decoder {
 
     fn channels(&self) -> usize {
         match self {
+            Self::Opus(_) => OpusDecoder::CHANNELS,
             Self::Aac(aac) => aac.channels(),
             Self::G711(_) | Self::G722(_) => 1,
         }
@@ -141,6 +162,7 @@ impl Decoder {
 
     fn decode(&mut self, packet: &[u8], pcm: &mut Vec<f32>) {
         match self {
+            Self::Opus(opus) => opus.decode(packet, pcm),
             Self::Aac(aac) => aac.decode(packet, pcm),
             Self::G711(law) => g711::decode(*law, packet, pcm),
             Self::G722(g722) => g722.decode(packet, pcm),
@@ -148,11 +170,58 @@ impl Decoder {
     }
 }
 
-/// Another format in, Opus packets of 20 ms out.
+/// What sound becomes.
+enum Encoder {
+    Opus(OpusEncoder),
+    #[cfg(feature = "fdk-aac")]
+    Aac(aac_encoder::AacEncoder),
+}
+
+impl Encoder {
+    #[cfg(feature = "fdk-aac")]
+    fn aac(channels: usize) -> Result<Self, AudioError> {
+        aac_encoder::AacEncoder::new(channels).map(Self::Aac)
+    }
+
+    #[cfg(not(feature = "fdk-aac"))]
+    fn aac(_: usize) -> Result<Self, AudioError> {
+        Err(AudioError::NoAacEncoder)
+    }
+
+    /// Samples a channel that it takes at once.
+    fn packet_samples(&self) -> usize {
+        match self {
+            Self::Opus(_) => OpusEncoder::PACKET_SAMPLES,
+            #[cfg(feature = "fdk-aac")]
+            Self::Aac(_) => aac_encoder::PACKET_SAMPLES,
+        }
+    }
+
+    /// By how many samples a packet is heard before those it was made at.
+    fn delay_samples(&self) -> usize {
+        match self {
+            // Browsers make it so, and no decoder accounts for it.
+            Self::Opus(_) => 0,
+            #[cfg(feature = "fdk-aac")]
+            Self::Aac(aac) => aac.delay_samples(),
+        }
+    }
+
+    /// Encodes so many samples; an empty packet is none yet.
+    fn encode(&mut self, pcm: &[f32]) -> Result<&[u8], AudioError> {
+        match self {
+            Self::Opus(opus) => opus.encode(pcm),
+            #[cfg(feature = "fdk-aac")]
+            Self::Aac(aac) => aac.encode(pcm),
+        }
+    }
+}
+
+/// Another format in, Opus packets of 20 ms or AAC of 1024 samples out.
 pub struct Transcoder {
     decoder: Decoder,
     resampler: Option<Resampler>,
-    encoder: OpusEncoder,
+    encoder: Encoder,
     channels: usize,
     /// Decoded sound, interleaved.
     decoded: Vec<f32>,
@@ -163,23 +232,49 @@ pub struct Transcoder {
 }
 
 impl Transcoder {
-    /// Length of the packets it makes.
+    /// Length of the packets of Opus it makes.
     pub const PACKET_US: i64 = 20_000;
 
-    /// For sound of this format.
+    /// For sound of this format, to become Opus.
     ///
     /// # Errors
     /// [`AudioError`]: it cannot be decoded.
     pub fn new(format: &SoundFormat, options: AudioOptions) -> Result<Self, AudioError> {
         let decoder = Decoder::new(format)?;
         let channels = decoder.channels();
+        let bitrate_bps = options.opus_bitrate_bps * channels as u32 / 2;
+        let encoder = Encoder::Opus(OpusEncoder::new(channels, bitrate_bps)?);
+        Self::between(decoder, encoder)
+    }
+
+    /// For sound of this format, to become AAC-LC at 48 kHz.
+    ///
+    /// # Errors
+    /// [`AudioError`]: it cannot be decoded, or this server cannot encode AAC.
+    pub fn to_aac(format: &SoundFormat) -> Result<Self, AudioError> {
+        let decoder = Decoder::new(format)?;
+        let encoder = Encoder::aac(decoder.channels())?;
+        Self::between(decoder, encoder)
+    }
+
+    /// The AudioSpecificConfig of the AAC it makes; `None`: it makes Opus.
+    #[must_use]
+    pub fn aac_config(&self) -> Option<&[u8]> {
+        match &self.encoder {
+            Encoder::Opus(_) => None,
+            #[cfg(feature = "fdk-aac")]
+            Encoder::Aac(aac) => Some(aac.config()),
+        }
+    }
+
+    fn between(decoder: Decoder, encoder: Encoder) -> Result<Self, AudioError> {
+        let channels = decoder.channels();
         let resampler = match decoder.rate() {
             OPUS_RATE => None,
             rate => Some(Resampler::new(rate, channels)?),
         };
-        let bitrate_bps = options.opus_bitrate_bps * channels as u32 / 2;
         Ok(Self {
-            encoder: OpusEncoder::new(channels, bitrate_bps)?,
+            encoder,
             decoder,
             resampler,
             channels,
@@ -221,11 +316,15 @@ impl Transcoder {
             _ => heard_us,
         };
         let mut used = 0;
-        let values = OpusEncoder::PACKET_SAMPLES * self.channels;
+        let samples = self.encoder.packet_samples();
+        let ahead_us = samples_us(self.encoder.delay_samples() as i64);
+        let values = samples * self.channels;
         while let Some(pcm) = self.pending.get(used..used + values) {
-            let opus = self.encoder.encode(pcm)?;
-            made(time_us, opus);
-            time_us = time_us.saturating_add(Self::PACKET_US);
+            let packet = self.encoder.encode(pcm)?;
+            if !packet.is_empty() {
+                made(time_us.saturating_sub(ahead_us), packet);
+            }
+            time_us = time_us.saturating_add(samples_us(samples as i64));
             used += values;
         }
         self.pending.drain(..used);

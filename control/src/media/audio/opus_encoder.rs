@@ -43,5 +43,5 @@ impl OpusEncoder {
 }
 
 fn failed(error: &opus::Error) -> AudioError {
-    AudioError::Encoder(error.to_string())
+    AudioError::Encoder(format!("libopus failed: {error}"))
 }

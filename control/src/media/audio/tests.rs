@@ -91,3 +91,57 @@ fn missing_sound_is_a_gap() {
     let total_us = times[times.len() - 1] - times[0];
     assert!((2_100_000..2_200_000).contains(&total_us), "{total_us}");
 }
+
+#[cfg(not(feature = "fdk-aac"))]
+#[test]
+fn without_an_encoder_it_is_said_how_to_have_one() {
+    let refused = Transcoder::to_aac(&SoundFormat::Opus).err();
+    let why = refused.map(|error| error.to_string()).unwrap_or_default();
+    assert!(why.contains("--features fdk-aac"), "{why}");
+}
+
+/// Opus of a tone that begins after a second, made AAC and decoded again.
+#[cfg(feature = "fdk-aac")]
+#[test]
+fn opus_becomes_aac_that_is_heard_when_it_was() {
+    const HZ: f32 = 440.0;
+    let mut opus = OpusEncoder::new(2, 128_000).unwrap();
+    let mut to_aac = Transcoder::to_aac(&SoundFormat::Opus).unwrap();
+    let config = to_aac.aac_config().unwrap().to_vec();
+    let said = crate::media::aac::AacConfig::parse(&config).unwrap();
+    assert_eq!(
+        (said.object_type, said.rate_hz, said.channels),
+        (2, 48_000, 2)
+    );
+    let mut decoder = AacDecoder::new(&config).unwrap();
+    let (mut heard, mut pcm, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for packet in 0..150_i64 {
+        let sample = |at: i64| match at {
+            ..48_000 => 0.0,
+            _ => (at as f32 / 48_000.0 * HZ * std::f32::consts::TAU).sin() * 0.5,
+        };
+        let tone: Vec<f32> = (packet * 960..(packet + 1) * 960)
+            .flat_map(|at| [sample(at), sample(at)])
+            .collect();
+        let packet_bytes = opus.encode(&tone).unwrap().to_vec();
+        let made = to_aac.push(packet * 20_000, &packet_bytes, |us, aac| {
+            bytes += aac.len();
+            decoder.decode(aac, &mut pcm);
+            heard.push((us, pcm.iter().map(|value| value.abs()).fold(0.0, f32::max)));
+        });
+        made.unwrap();
+    }
+    let steps = || heard.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    assert!(steps().all(|step| (21_330..=21_336).contains(&step)));
+    // 128 kbit/s, of nearly three seconds.
+    assert!((20_000..60_000).contains(&bytes), "{bytes} bytes");
+    let loud = heard.iter().find(|(_, loudest)| *loudest > 0.25).unwrap();
+    // A packet of AAC holds 21 ms, and Opus comes 6.5 ms late.
+    assert!(
+        (970_000..1_010_000).contains(&loud.0),
+        "heard at {} us",
+        loud.0
+    );
+    let last = heard[heard.len() - 1].1;
+    assert!((0.4..0.6).contains(&last), "{last}");
+}

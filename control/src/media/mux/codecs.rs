@@ -37,6 +37,8 @@ impl Description {
                     av1c.seq_level_idx_0.get()
                 )
             }
+            // AAC-LC: the object type in MP4, and that of AAC.
+            SampleEntry::Mp4a(_) => "mp4a.40.2".to_owned(),
             _ => match self.codec {
                 Codec::Pcmu => "ulaw".to_owned(),
                 Codec::Pcma => "alaw".to_owned(),
@@ -126,5 +128,8 @@ mod tests {
     fn sound_is_named_by_its_codec() {
         let opus = Description::read(Codec::Opus, &[0xfc]).expect("sound needs no header");
         assert_eq!(opus.codecs(), "opus");
+        let aac = opus.as_aac(&[0x11, 0x90]);
+        assert_eq!(aac.codecs(), "mp4a.40.2");
+        assert_eq!(aac.aac_config(), Some(&[0x11, 0x90][..]));
     }
 }

@@ -5,12 +5,16 @@
 
 use fanmill_engine::packet::codec::{BitReader, Codec, Resolution, resolution};
 use shiguredo_mp4::boxes::{
-    AudioSampleEntryFields, Av01Box, Av1cBox, Avc1Box, AvccBox, DopsBox, Hev1Box, HvccBox,
-    HvccNalUintArray, OpusBox, SampleEntry, UnknownBox, VisualSampleEntryFields, Vp08Box, Vp09Box,
-    VpccBox,
+    AudioSampleEntryFields, Av01Box, Av1cBox, Avc1Box, AvccBox, DopsBox, EsdsBox, Hev1Box, HvccBox,
+    HvccNalUintArray, Mp4aBox, OpusBox, SampleEntry, UnknownBox, VisualSampleEntryFields, Vp08Box,
+    Vp09Box, VpccBox,
+};
+use shiguredo_mp4::descriptors::{
+    DecoderConfigDescriptor, DecoderSpecificInfo, EsDescriptor, SlConfigDescriptor,
 };
 use shiguredo_mp4::{BoxSize, BoxType, FixedPointNumber, Uint};
 
+use crate::media::aac::AacConfig;
 use crate::media::depacketize::{Unit, nals, sequence_header};
 
 /// CICP code point for "unspecified" (ISO 23091-2).
@@ -22,7 +26,7 @@ const VP_LEVEL: u8 = 51;
 /// What a file says of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The codec.
+    /// The codec that came; what was made AAC of it has an [`aac_config`](Self::aac_config).
     pub codec: Codec,
     /// The picture's size; `None` for sound.
     pub size: Option<Resolution>,
@@ -54,6 +58,22 @@ impl Description {
         };
         let size = Some(size);
         Some(Self { codec, size, entry })
+    }
+
+    /// The same sound, as AAC with this AudioSpecificConfig.
+    #[must_use]
+    pub fn as_aac(&self, config: &[u8]) -> Self {
+        Self::sound(self.codec, aac(config))
+    }
+
+    /// The AudioSpecificConfig, if it is AAC.
+    #[must_use]
+    pub fn aac_config(&self) -> Option<&[u8]> {
+        let SampleEntry::Mp4a(mp4a) = &self.entry else {
+            return None;
+        };
+        let info = &mp4a.esds_box.es.dec_config_descr.dec_specific_info;
+        info.as_ref().map(|info| &info.payload[..])
     }
 
     fn sound(codec: Codec, entry: SampleEntry) -> Self {
@@ -451,6 +471,40 @@ fn opus() -> SampleEntry {
             pre_skip: 0,
             input_sample_rate: 48_000,
             output_gain: 0,
+        },
+        unknown_boxes: Vec::new(),
+    })
+}
+
+/// AAC (ISO 14496-14 5.6.1).
+fn aac(config: &[u8]) -> SampleEntry {
+    let said = AacConfig::parse(config);
+    let channels = said.map_or(2, |said| said.channels.into());
+    let rate_hz = said.and_then(|said| u16::try_from(said.rate_hz).ok());
+    SampleEntry::Mp4a(Mp4aBox {
+        audio: audio(channels, rate_hz.unwrap_or(48_000)),
+        esds_box: EsdsBox {
+            es: EsDescriptor {
+                // 14496-14 3.1.2: in a file it is 0.
+                es_id: 0,
+                stream_priority: EsDescriptor::LOWEST_STREAM_PRIORITY,
+                depends_on_es_id: None,
+                url_string: None,
+                ocr_es_id: None,
+                dec_config_descr: DecoderConfigDescriptor {
+                    object_type_indication:
+                        DecoderConfigDescriptor::OBJECT_TYPE_INDICATION_AUDIO_ISO_IEC_14496_3,
+                    stream_type: DecoderConfigDescriptor::STREAM_TYPE_AUDIO,
+                    up_stream: DecoderConfigDescriptor::UP_STREAM_FALSE,
+                    buffer_size_db: Uint::new(0),
+                    max_bitrate: 0,
+                    avg_bitrate: 0,
+                    dec_specific_info: Some(DecoderSpecificInfo {
+                        payload: config.to_vec(),
+                    }),
+                },
+                sl_config_descr: SlConfigDescriptor,
+            },
         },
         unknown_boxes: Vec::new(),
     })

@@ -1,5 +1,5 @@
-//! Units of pictures and sound into an MPEG transport stream (ISO/IEC 13818-1): H.264, H.265 and Opus, as
-//! ffmpeg and VLC read them.
+//! Units of pictures and sound into an MPEG transport stream (ISO/IEC 13818-1): H.264, H.265, AAC, which
+//! everybody reads there, and Opus, as ffmpeg and VLC do.
 //!
 //! A [`Muxer`] is made for the tracks of one program and given its units in the order of decoding; what
 //! it gives back are whole packets. It knows no clock: times are the caller's, in ticks of 90 kHz.
@@ -7,6 +7,7 @@
 use fanmill_engine::packet::codec::Codec;
 
 use super::{PACKET_BYTES as PACKET, PAT_PID};
+use crate::media::aac::AdtsFrame;
 use crate::media::depacketize::nals;
 
 const PMT_PID: u16 = 0x1000;
@@ -23,11 +24,44 @@ const TIME_MASK: u64 = (1 << 33) - 1;
 const H264: u8 = 0x1b;
 const H265: u8 = 0x24;
 const PRIVATE: u8 = 0x06;
+const ADTS: u8 = 0x0f;
 
 /// A codec that transport streams do not carry, or no player reads there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("MPEG transport streams do not carry {0:?}; use H.264 or H.265 and Opus, or read live.mp4")]
 pub struct Unsupported(pub Codec);
+
+/// What a track holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TsCodec {
+    /// H.264.
+    H264,
+    /// H.265.
+    H265,
+    /// Opus.
+    Opus,
+    /// AAC, with its AudioSpecificConfig.
+    Aac([u8; 2]),
+}
+
+impl TryFrom<Codec> for TsCodec {
+    type Error = Unsupported;
+
+    fn try_from(codec: Codec) -> Result<Self, Unsupported> {
+        match codec {
+            Codec::H264 => Ok(Self::H264),
+            Codec::H265 => Ok(Self::H265),
+            Codec::Opus => Ok(Self::Opus),
+            other => Err(Unsupported(other)),
+        }
+    }
+}
+
+impl TsCodec {
+    const fn is_video(self) -> bool {
+        matches!(self, Self::H264 | Self::H265)
+    }
+}
 
 /// A unit of a track, as [`Depacketizer`](crate::media::depacketize::Depacketizer) makes them.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +81,7 @@ pub struct TsUnit<'a> {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Muxer {
-    tracks: Vec<Codec>,
+    tracks: Vec<TsCodec>,
     /// Continuity counters: of the two tables, then of the tracks.
     counters: Vec<u8>,
     /// Whose packets bear the clock.
@@ -56,20 +90,14 @@ pub struct Muxer {
 
 impl Muxer {
     /// A program with these tracks.
-    ///
-    /// # Errors
-    /// [`Unsupported`].
-    pub fn new(tracks: &[Codec]) -> Result<Self, Unsupported> {
-        let carried = |codec: &Codec| matches!(codec, Codec::H264 | Codec::H265 | Codec::Opus);
-        if let Some(other) = tracks.iter().find(|codec| !carried(codec)) {
-            return Err(Unsupported(*other));
-        }
-        let clock = tracks.iter().position(|codec| *codec != Codec::Opus);
-        Ok(Self {
-            tracks: tracks.to_vec(),
+    #[must_use]
+    pub fn new(tracks: Vec<TsCodec>) -> Self {
+        let clock = tracks.iter().position(|codec| codec.is_video());
+        Self {
             counters: vec![0; 2 + tracks.len()],
             clock: clock.unwrap_or(0),
-        })
+            tracks,
+        }
     }
 
     /// The tables that name the tracks: whoever comes needs them first.
@@ -92,7 +120,7 @@ impl Muxer {
             let is_clock = unit.track == self.clock;
             let adaptation = (is_clock || unit.keyframe).then_some(Adaptation {
                 clock: is_clock.then_some(unit.dts),
-                random_access: unit.keyframe && codec != Codec::Opus,
+                random_access: unit.keyframe && codec.is_video(),
             });
             let pid = FIRST_PID + u16::try_from(unit.track).unwrap_or(0);
             self.packetize(out, (pid, 2 + unit.track), adaptation, &pes);
@@ -127,10 +155,11 @@ impl Muxer {
         map.extend(0xf000u16.to_be_bytes());
         for (track, codec) in self.tracks.iter().enumerate() {
             let (stream_type, descriptors): (u8, &[u8]) = match codec {
-                Codec::H264 => (H264, &[]),
-                Codec::H265 => (H265, &[]),
+                TsCodec::H264 => (H264, &[]),
+                TsCodec::H265 => (H265, &[]),
+                TsCodec::Aac(_) => (ADTS, &[]),
                 // ETSI TS 103 491: a registration descriptor, and an extension that says two channels.
-                _ => (PRIVATE, b"\x05\x04Opus\x7f\x02\x80\x02"),
+                TsCodec::Opus => (PRIVATE, b"\x05\x04Opus\x7f\x02\x80\x02"),
             };
             map.push(stream_type);
             map.extend((0xe000 | pid(track)).to_be_bytes());
@@ -248,9 +277,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// A unit as a PES packet (2.4.3.6).
-fn pes(codec: Codec, unit: &TsUnit<'_>) -> Vec<u8> {
+fn pes(codec: TsCodec, unit: &TsUnit<'_>) -> Vec<u8> {
     let (pts, dts) = (unit.pts + DELAY, unit.dts + DELAY);
-    let is_video = codec != Codec::Opus;
+    let is_video = codec.is_video();
     let mut times = Vec::with_capacity(10);
     if is_video && pts != dts {
         time(&mut times, 3, pts);
@@ -260,8 +289,9 @@ fn pes(codec: Codec, unit: &TsUnit<'_>) -> Vec<u8> {
     }
     let flags = if times.len() == 10 { 0xc0 } else { 0x80 };
     let payload = match codec {
-        Codec::Opus => opus(unit.data),
-        _ => annex_b(codec, unit.data),
+        TsCodec::Opus => opus(unit.data),
+        TsCodec::Aac(config) => adts(config, unit.data),
+        TsCodec::H264 | TsCodec::H265 => annex_b(codec, unit.data),
     };
     let header_len = 3 + times.len();
     // Of video the length may be left open, and mostly does not fit.
@@ -269,7 +299,11 @@ fn pes(codec: Codec, unit: &TsUnit<'_>) -> Vec<u8> {
         true => 0,
         false => u16::try_from(header_len + payload.len()).unwrap_or(0),
     };
-    let stream_id = if is_video { 0xe0 } else { 0xbd };
+    let stream_id = match codec {
+        TsCodec::H264 | TsCodec::H265 => 0xe0,
+        TsCodec::Aac(_) => 0xc0,
+        TsCodec::Opus => 0xbd,
+    };
     let mut pes = vec![0, 0, 1, stream_id];
     pes.extend(len.to_be_bytes());
     // Aligned: a unit begins here.
@@ -290,12 +324,12 @@ fn time(out: &mut Vec<u8>, prefix: u8, time: u64) {
 }
 
 /// NAL units behind start codes instead of lengths, and a delimiter before them.
-fn annex_b(codec: Codec, data: &[u8]) -> Vec<u8> {
+fn annex_b(codec: TsCodec, data: &[u8]) -> Vec<u8> {
     const START: [u8; 4] = [0, 0, 0, 1];
     let mut out = Vec::with_capacity(data.len() + 16);
     out.extend(START);
     let delimiter: &[u8] = match codec {
-        Codec::H265 => &[0x46, 0x01, 0x50],
+        TsCodec::H265 => &[0x46, 0x01, 0x50],
         _ => &[0x09, 0xf0],
     };
     out.extend_from_slice(delimiter);
@@ -314,6 +348,12 @@ fn opus(data: &[u8]) -> Vec<u8> {
     out.push((data.len() % 255) as u8);
     out.extend_from_slice(data);
     out
+}
+
+/// A raw frame behind its header; nothing if it is longer than any that decoders take.
+fn adts(config: [u8; 2], data: &[u8]) -> Vec<u8> {
+    let header = AdtsFrame::header(config, data.len());
+    header.map_or_else(Vec::new, |header| [&header[..], data].concat())
 }
 
 #[cfg(test)]
@@ -359,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_tables_have_the_checksums_that_readers_expect() {
-        let mut muxer = Muxer::new(&[Codec::H264, Codec::Opus]).expect("both are carried");
+        let mut muxer = Muxer::new(vec![TsCodec::H264, TsCodec::Opus]);
         let mut out = Vec::new();
         muxer.tables(&mut out);
         for pid in [PAT_PID, PMT_PID] {
@@ -374,8 +414,33 @@ mod tests {
 
     #[test]
     fn what_no_player_reads_there_is_refused_by_name() {
-        let refused = Muxer::new(&[Codec::Opus, Codec::Vp9]).err();
+        let refused = TsCodec::try_from(Codec::Vp9).err();
         assert_eq!(refused, Some(Unsupported(Codec::Vp9)));
+    }
+
+    #[test]
+    fn aac_comes_with_the_header_that_it_has_there() {
+        let mut muxer = Muxer::new(vec![TsCodec::Aac([0x11, 0x90])]);
+        let mut out = Vec::new();
+        let frame = [0x21; 300];
+        let unit = TsUnit {
+            track: 0,
+            pts: 0,
+            dts: 0,
+            keyframe: true,
+            data: &frame,
+        };
+        muxer.tables(&mut out);
+        muxer.write(&mut out, &mut [unit]);
+        let (map, _) = payloads(&out, PMT_PID);
+        // Behind the pointer, the section's head and the clock's PID.
+        assert_eq!(map[0][1 + 12], ADTS);
+        let (units, _) = payloads(&out, FIRST_PID);
+        let (header, rest) = units[0].split_at(14);
+        assert_eq!(header[3], 0xc0);
+        let read = AdtsFrame::parse(rest).expect("a header");
+        assert_eq!((read.config, read.frame_bytes), ([0x11, 0x90], 307));
+        assert_eq!(rest[7..], frame);
     }
 
     proptest! {
@@ -383,7 +448,7 @@ mod tests {
         fn units_of_any_length_come_through_whole_and_in_order(
             lens in proptest::collection::vec(1..2_000usize, 1..20),
         ) {
-            let mut muxer = Muxer::new(&[Codec::H264, Codec::Opus]).expect("both are carried");
+            let mut muxer = Muxer::new(vec![TsCodec::H264, TsCodec::Opus]);
             let mut out = Vec::new();
             let pictures: Vec<Vec<u8>> = lens.iter().map(|len| nal(*len)).collect();
             let sounds: Vec<Vec<u8>> = lens.iter().map(|len| vec![0xfc; *len]).collect();

@@ -39,8 +39,9 @@ const LISTED_SEGMENTS: usize = 8;
 /// Segments in memory: those a player may still ask for that has read an older playlist.
 const MAX_SEGMENTS: usize = 14;
 
-/// Segments whose parts are listed: players further back take whole ones.
-const SEGMENTS_WITH_PARTS: usize = 3;
+/// Segments whose parts are listed, beside those of the one that is being made: with it they last no
+/// longer than three target durations (8216bis 4.4.4.9). Players further back take whole ones.
+const SEGMENTS_WITH_PARTS: usize = 2;
 
 /// Bytes of a stream's segments in memory. Beyond it the oldest go early.
 const MAX_BYTES: usize = 96 << 20;

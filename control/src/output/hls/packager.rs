@@ -13,12 +13,13 @@ use super::{
     SEGMENT_US, SEGMENTS_WITH_PARTS, TARGET_DURATION_S,
 };
 use crate::media::mux::{self, Description, MuxError};
+use crate::output::Sound;
 use crate::output::remux::{Begin, Piece};
 
 /// How often a keyframe is asked for again.
 const KEYFRAME_WISH: Duration = Duration::from_secs(1);
 
-/// Where the multivariant playlist says that the other one is.
+/// The media playlist's name.
 const MEDIA_PLAYLIST: &str = "media.m3u8";
 
 /// Bits a second that are told before anything is known.
@@ -41,6 +42,8 @@ pub(in crate::output) struct Packager {
     shelf: Arc<Shelf>,
     /// Tells the files of this packager from those of an earlier one.
     folder: String,
+    /// Where the multivariant playlist says that the other one is.
+    media_playlist: String,
     held: VecDeque<Held>,
     open: Option<Held>,
     /// The part that is being made: its bytes and duration.
@@ -65,10 +68,11 @@ pub(in crate::output) struct Packager {
 impl Packager {
     /// Publishes in `shelf`. Numbers begin with `wall_s`, the seconds of Unix time, so that those of a
     /// later packager of the stream are higher.
-    pub(in crate::output) fn new(shelf: Arc<Shelf>, wall_s: u64) -> Self {
+    pub(in crate::output) fn new(shelf: Arc<Shelf>, wall_s: u64, sound: Sound) -> Self {
         Self {
             shelf,
-            folder: wall_s.to_string(),
+            folder: format!("{wall_s}{}", sound.folder()),
+            media_playlist: format!("{MEDIA_PLAYLIST}{}", sound.query()),
             held: VecDeque::new(),
             open: None,
             part: Vec::new(),
@@ -123,7 +127,23 @@ impl Packager {
         if self.open.is_none() {
             self.open_segment(piece.fragment.start_us + wall_us);
         }
+        self.count_pictures(begin, piece);
+        self.put(begin, piece, begins)
+    }
+
+    /// Puts a piece into the part, or as much of it as is needed for the part to be as long as it is to
+    /// be, and the rest into the next one.
+    fn put(&mut self, begin: &Begin, piece: &Piece, begins: bool) -> Result<(), MuxError> {
+        let start_us = self.at_us.unwrap_or(piece.start_us);
+        let lasts_us = (piece.end_us - start_us).max(0);
         if self.part_us + lasts_us > PART_TARGET_US {
+            let until_us = start_us + PART_TARGET_US - self.part_us;
+            if self.part_us < PART_LEAST_US
+                && let Some([now, later]) = piece.split(begin, until_us)?
+            {
+                self.put(begin, &now, begins)?;
+                return self.put(begin, &later, false);
+            }
             self.close_part();
         }
         if self.part.is_empty() {
@@ -132,7 +152,6 @@ impl Packager {
         self.part.push(piece.bytes.clone());
         self.part_us += lasts_us;
         self.at_us = Some(start_us + lasts_us);
-        self.count_pictures(begin, piece);
         if self.part_us >= PART_LEAST_US {
             self.close_part();
         }
@@ -334,7 +353,7 @@ impl Packager {
             has_segments: !self.held.is_empty(),
             folder: self.folder.clone(),
             media: media.text().into(),
-            variant: self.variant().text(MEDIA_PLAYLIST).into(),
+            variant: self.variant().text(&self.media_playlist).into(),
             files: self.files(),
             ended,
         });

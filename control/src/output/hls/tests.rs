@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::media::mux::{Description, Sample, TrackHead};
 use crate::media::recording::{Fragment, Head};
+use crate::output::Sound;
 use crate::output::remux::Remux;
 use fanmill_engine::packet::codec::Codec;
 
@@ -45,29 +46,37 @@ impl Stage {
         remux.begin(head).expect("the track is of a usual size");
         Self {
             remux,
-            packager: Packager::new(Arc::clone(&shelf), NUMBER),
+            packager: Packager::new(Arc::clone(&shelf), NUMBER, Sound::Source),
             shelf,
             at: 0,
         }
     }
 
     fn picture(&mut self, keyframe: Option<(u16, u16)>, ticks: u32) {
-        let data = keyframe.map_or_else(|| vec![1; 50], |(width, height)| vp8(width, height));
-        let sample = Sample {
-            dts: self.at,
-            composition_offset: 0,
-            duration: ticks,
-            keyframe: keyframe.is_some(),
-            data,
-        };
+        self.pictures(keyframe, &[ticks]);
+    }
+
+    /// Pictures in one fragment, the first one a keyframe if it has a size.
+    fn pictures(&mut self, keyframe: Option<(u16, u16)>, ticks: &[u32]) {
         let start_us = self.at * 100 / 9;
-        self.at += i64::from(ticks);
+        let mut samples = Vec::new();
+        for (place, ticks) in ticks.iter().enumerate() {
+            let keyframe = keyframe.filter(|_| place == 0);
+            samples.push(Sample {
+                dts: self.at,
+                composition_offset: 0,
+                duration: *ticks,
+                keyframe: keyframe.is_some(),
+                data: keyframe.map_or_else(|| vec![1; 50], |(width, height)| vp8(width, height)),
+            });
+            self.at += i64::from(*ticks);
+        }
         let fragment = Fragment {
             start_us,
             end_us: self.at * 100 / 9,
             keyframe: keyframe.is_some(),
-            bytes: sample.data.len(),
-            runs: vec![(0, vec![sample])],
+            bytes: samples.iter().map(|sample| sample.data.len()).sum(),
+            runs: vec![(0, samples)],
         };
         let now_us = self.at * 100 / 9;
         let piece = self.remux.add(fragment, now_us).expect("it is small");
@@ -303,6 +312,37 @@ fn each_file_has_one_name() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Pictures of 20 a second and more, however many a fragment holds: every part has its length but
+    /// the last one of a segment (8216bis 4.4.4.9).
+    #[test]
+    fn parts_have_their_length_whatever_fragments_hold(
+        fragments in proptest::collection::vec((1..5usize, 1_500..4_500u32), 100..200),
+    ) {
+        let mut stage = Stage::new();
+        let (mut pictures, mut keyframe_at) = (0, 0);
+        for (count, ticks) in fragments {
+            let begins = pictures >= keyframe_at;
+            if begins {
+                keyframe_at += 50;
+            }
+            pictures += count;
+            stage.pictures(begins.then_some((640, 360)), &vec![ticks; count]);
+            let Some(text) = stage.shelf.now().filter(|text| text.contains("#EXTINF")) else {
+                continue;
+            };
+            check(&text);
+            let mut before: Option<f64> = None;
+            for line in text.lines() {
+                let part = line.strip_prefix("#EXT-X-PART:");
+                let duration = part.and_then(|part| attribute(part, "DURATION")?.parse().ok());
+                if duration.is_some() {
+                    prop_assert!(before.is_none_or(|before| before >= 0.2975), "{}", text);
+                }
+                before = duration;
+            }
+        }
+    }
 
     /// Pictures of any rate up to some a part, keyframes and sizes as they come.
     #[test]

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fanmill_engine::packet::codec::Codec;
 use fanmill_engine::tap::{Tap, TapItem, TapSpec};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::Hubs;
-use super::tags::{Tag, Tagger};
+use super::sound::AacSound;
+use super::tags::{Tag, TagKind, Tagger};
+use super::{Hubs, Wants};
 use crate::broadcast::{Follower, Live};
+use crate::media::audio::HAS_AAC_ENCODER;
 use crate::media::clock::{StreamClock, TrackClock};
 use crate::media::depacketize::{Depacketizer, Unit};
 use crate::media::reorder::{Ordered, Packet, Reorder};
 use crate::model::TapSignal;
+use crate::output::sound_format;
 
 /// How long a missing packet is waited for.
 const WAIT_US: u64 = 200_000;
@@ -22,11 +26,15 @@ const WAIT_US: u64 = 200_000;
 /// How often what waits is looked at, and a keyframe wished for.
 const TURN: Duration = Duration::from_millis(100);
 
+/// Without a keyframe for so long one is wished for, where somebody wants them; and again after the next.
+const KEYFRAME_EVERY: Duration = Duration::from_millis(1900);
+const WISH_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long readers wait for a publisher to return.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// What is kept for readers who come: the latest keyframe, and what came since.
-const MAX_KEPT_TAGS: usize = 1500;
+const MAX_KEPT_TAGS: usize = 2000;
 const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// Between the last of one publisher and the first of the next.
@@ -36,6 +44,7 @@ const GAP_MS: i64 = 40;
 pub(super) struct NewReader {
     pub(super) tags: mpsc::Sender<Tag>,
     pub(super) is_slow: Arc<AtomicBool>,
+    pub(super) wants: Wants,
 }
 
 /// One track of the publisher.
@@ -67,6 +76,13 @@ pub(super) struct Hub {
     stream: StreamClock,
     tagger: Tagger,
     kept: Kept,
+    /// When a keyframe came, and when one was wished for.
+    keyframe_at: Instant,
+    wished_at: Instant,
+    /// The codec of the publisher's sound, once some has come.
+    sound: Option<Codec>,
+    /// Sound as AAC, while somebody is given it.
+    aac: Option<AacSound>,
     /// What is added to the publisher's times, in milliseconds; `None`: its first unit says.
     shift_ms: Option<i64>,
     last_ms: i64,
@@ -92,6 +108,10 @@ impl Hub {
             stream: StreamClock::default(),
             tagger: Tagger::default(),
             kept: Kept::default(),
+            keyframe_at: Instant::now(),
+            wished_at: Instant::now(),
+            sound: None,
+            aac: None,
             shift_ms: None,
             last_ms: 0,
             arrived: None,
@@ -115,6 +135,9 @@ impl Hub {
                 self.welcome(new);
             }
             self.listen();
+            if self.aac.is_some() && !self.wants_aac() {
+                self.aac = None;
+            }
             let is_over = self.gone.is_some_and(|since| since.elapsed() > LINGER);
             if is_over {
                 self.readers.clear();
@@ -124,6 +147,7 @@ impl Hub {
             }
             tokio::select! {
                 () = signal.rung() => {}
+                made = made(&mut self.aac) => self.give_aac(&made),
                 live = self.follower.changed() => match live {
                     Some(live) => self.attach(&live, &signal),
                     None => {
@@ -147,6 +171,8 @@ impl Hub {
         self.stream = StreamClock::default();
         self.tagger = Tagger::default();
         self.kept = Kept::default();
+        self.sound = None;
+        self.aac = None;
         self.shift_ms = None;
         self.lines.clear();
         for track in live.incoming.tracks() {
@@ -163,7 +189,7 @@ impl Hub {
 
     fn welcome(&mut self, new: NewReader) {
         let kept = self.kept.configurations.iter().chain(&self.kept.tags);
-        for tag in kept {
+        for tag in kept.filter(|tag| new.takes(tag, self.sound)) {
             if new.tags.try_send(tag.clone()).is_err() {
                 return;
             }
@@ -179,6 +205,7 @@ impl Hub {
             line.listen(&mut self.stream, &mut self.arrived, &mut units);
         }
         self.lines = lines;
+        self.wish_for_keyframes();
         // Those of both tracks in the order of their times, as far as they came together.
         units.sort_by_key(|(us, _)| *us);
         for (us, unit) in units {
@@ -188,7 +215,64 @@ impl Hub {
                 .get_or_insert_with(|| self.last_ms + GAP_MS - ms);
             let ms = (ms + shift_ms).max(0);
             self.last_ms = self.last_ms.max(ms);
+            if sound_format(unit.codec).is_some() {
+                self.hear(us, &unit);
+            }
             for tag in self.tagger.tags(&unit, ms) {
+                if tag.is_keyframe {
+                    self.keyframe_at = Instant::now();
+                }
+                self.kept.add(&tag);
+                self.give(&tag);
+            }
+        }
+    }
+
+    fn wish_for_keyframes(&mut self) {
+        let is_late = self.keyframe_at.elapsed() >= KEYFRAME_EVERY;
+        let wanted = self.readers.iter().any(|reader| reader.wants.keyframes);
+        if wanted && is_late && self.wished_at.elapsed() >= WISH_AGAIN {
+            self.wished_at = Instant::now();
+            let lines = self.lines.iter_mut();
+            for line in lines.filter(|line| line.tap.is_video()) {
+                line.tap.want_keyframe();
+            }
+        }
+    }
+
+    /// Has sound made AAC, if somebody is to be given it.
+    fn hear(&mut self, us: i64, unit: &Unit) {
+        self.sound = Some(unit.codec);
+        if !self.wants_aac() {
+            return;
+        }
+        if self.aac.is_none() {
+            match AacSound::new(unit.codec) {
+                Ok(aac) => self.aac = Some(aac),
+                Err(error) => {
+                    tracing::debug!(stream = self.name, %error, "sound is not made AAC");
+                    return;
+                }
+            }
+        }
+        if let Some(aac) = &mut self.aac {
+            aac.push(us, &unit.data);
+        }
+    }
+
+    fn wants_aac(&self) -> bool {
+        let wants = |reader: &NewReader| !reader.takes_as_it_is(self.sound);
+        HAS_AAC_ENCODER && self.readers.iter().any(wants)
+    }
+
+    fn give_aac(&mut self, made: &[(i64, Vec<u8>)]) {
+        let (Some(aac), Some(shift_ms)) = (&self.aac, self.shift_ms) else {
+            return;
+        };
+        let config = aac.config().to_vec();
+        for (us, packet) in made {
+            let ms = (us / 1000 + shift_ms).max(0);
+            for tag in self.tagger.aac(&config, packet, ms) {
                 self.kept.add(&tag);
                 self.give(&tag);
             }
@@ -196,15 +280,44 @@ impl Hub {
     }
 
     fn give(&mut self, tag: &Tag) {
-        self.readers
-            .retain(|reader| match reader.tags.try_send(tag.clone()) {
+        let sound = self.sound;
+        self.readers.retain(|reader| {
+            if !reader.takes(tag, sound) {
+                return !reader.tags.is_closed();
+            }
+            match reader.tags.try_send(tag.clone()) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_)) => {
                     reader.is_slow.store(true, Ordering::Relaxed);
                     false
                 }
                 Err(TrySendError::Closed(_)) => false,
-            });
+            }
+        });
+    }
+}
+
+/// What was made of the sound meanwhile; never, if nothing is made.
+async fn made(aac: &mut Option<AacSound>) -> Vec<(i64, Vec<u8>)> {
+    match aac {
+        Some(aac) => aac.made().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl NewReader {
+    /// Whether it is given the publisher's sound as it is. Without an encoder that is all there is: what
+    /// it does not hear is left out on its connection, which says so.
+    fn takes_as_it_is(&self, sound: Option<Codec>) -> bool {
+        !HAS_AAC_ENCODER || sound.is_none_or(|codec| codec == Codec::Opus && self.wants.opus)
+    }
+
+    fn takes(&self, tag: &Tag, sound: Option<Codec>) -> bool {
+        match tag.kind {
+            TagKind::Video(_) => true,
+            TagKind::Opus => self.takes_as_it_is(sound),
+            TagKind::Aac => !self.takes_as_it_is(sound),
+        }
     }
 }
 
@@ -286,7 +399,7 @@ impl Kept {
     fn add(&mut self, tag: &Tag) {
         if tag.is_configuration {
             self.configurations
-                .retain(|known| known.video.is_some() != tag.video.is_some());
+                .retain(|known| !known.kind.is_like(tag.kind));
             self.configurations.push(tag.clone());
             return;
         }

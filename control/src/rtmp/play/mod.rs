@@ -4,6 +4,7 @@
 //! [`Reader`] has a bounded queue; who does not keep up is let go, and nobody else notices.
 
 mod hub;
+mod sound;
 mod tags;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::broadcast::{Broadcast, BroadcastError};
 
 use hub::{Hub, NewReader};
-pub(super) use tags::Tag;
+pub(super) use tags::{Tag, TagKind};
 
 /// Tags that wait for a reader: ten seconds of pictures and sound, or a keyframe and all since.
 const MAX_QUEUED_TAGS: usize = 2048;
@@ -30,6 +31,15 @@ pub(super) struct Hubs(Arc<Mutex<HashMap<String, Inbox>>>);
 pub(super) struct Reader {
     tags: mpsc::Receiver<Tag>,
     is_slow: Arc<AtomicBool>,
+}
+
+/// What a reader is to be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// Opus as it is; else AAC, if this server can make it.
+    pub(super) opus: bool,
+    /// A keyframe every two seconds: who reads it behind another server begins with one.
+    pub(super) keyframes: bool,
 }
 
 /// Why a reader is given nothing more.
@@ -48,14 +58,17 @@ pub(super) struct ReaderClock {
 }
 
 impl ReaderClock {
-    pub(super) fn timestamp(&mut self, tag: &Tag) -> u32 {
+    /// The time of a tag; `None`: it is sound from before the beginning, as what is encoded may be.
+    pub(super) fn timestamp(&mut self, tag: &Tag) -> Option<u32> {
         // A configuration may be from long before.
         let began_ms = match (self.began_ms, tag.is_configuration) {
-            (None, true) => return 0,
+            (None, true) => return Some(0),
             (began, _) => *self.began_ms.insert(began.unwrap_or(tag.ms)),
         };
+        let passed_ms = tag.ms.saturating_sub(began_ms);
+        let is_before = passed_ms < 0 && tag.kind == TagKind::Aac && !tag.is_configuration;
         // Modulo 2^32.
-        tag.ms.saturating_sub(began_ms).max(0) as u32
+        (!is_before).then_some(passed_ms.max(0) as u32)
     }
 }
 
@@ -77,7 +90,12 @@ impl Reader {
 
 impl Hubs {
     /// Plays what is live under a name. Call it inside the runtime.
-    pub(super) fn read(&self, broadcast: &Broadcast, name: &str) -> Result<Reader, BroadcastError> {
+    pub(super) fn read(
+        &self,
+        broadcast: &Broadcast,
+        name: &str,
+        wants: Wants,
+    ) -> Result<Reader, BroadcastError> {
         let mut follower = broadcast.follow(name)?;
         let live = follower.current();
         let live = live.ok_or_else(|| BroadcastError::NotLive(name.to_owned()))?;
@@ -86,6 +104,7 @@ impl Hubs {
         let mut new = NewReader {
             tags: sender,
             is_slow: Arc::clone(&is_slow),
+            wants,
         };
         let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hub) = hubs.get(name) {

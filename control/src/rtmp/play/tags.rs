@@ -7,11 +7,28 @@ use super::super::flv::{self, VideoCodec};
 use crate::media::configuration;
 use crate::media::depacketize::{Unit, nals, sequence_header};
 
+/// What a tag holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum TagKind {
+    Video(VideoCodec),
+    Opus,
+    Aac,
+}
+
+impl TagKind {
+    /// Whether a configuration of the one takes the place of the other's.
+    pub(super) const fn is_like(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Video(_), Self::Video(_)) | (Self::Opus, Self::Opus) | (Self::Aac, Self::Aac)
+        )
+    }
+}
+
 /// A message of pictures or sound for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Tag {
-    /// Of pictures; of sound there is Opus only.
-    pub(in super::super) video: Option<VideoCodec>,
+    pub(in super::super) kind: TagKind,
     /// A reader can begin here.
     pub(in super::super) is_keyframe: bool,
     pub(in super::super) is_configuration: bool,
@@ -24,14 +41,15 @@ pub(in super::super) struct Tag {
 #[derive(Debug, Default)]
 pub(super) struct Tagger {
     video: Option<Bytes>,
-    has_sound: bool,
+    has_opus: bool,
+    has_aac: bool,
 }
 
 impl Tagger {
     /// The tags of a unit: its configuration, if that is new, and itself.
     pub(super) fn tags(&mut self, unit: &Unit, ms: i64) -> Vec<Tag> {
         if unit.codec == Codec::Opus {
-            return self.sound(unit, ms);
+            return self.opus(&unit.data, ms);
         }
         let Some(codec) = video_codec(unit.codec) else {
             return Vec::new();
@@ -44,7 +62,7 @@ impl Tagger {
             if self.video.as_ref() != Some(&payload) {
                 self.video = Some(payload.clone());
                 tags.push(Tag {
-                    video: Some(codec),
+                    kind: TagKind::Video(codec),
                     is_keyframe: false,
                     is_configuration: true,
                     ms,
@@ -53,7 +71,7 @@ impl Tagger {
             }
         }
         tags.push(Tag {
-            video: Some(codec),
+            kind: TagKind::Video(codec),
             is_keyframe: unit.keyframe,
             is_configuration: false,
             ms,
@@ -62,21 +80,35 @@ impl Tagger {
         tags
     }
 
-    fn sound(&mut self, unit: &Unit, ms: i64) -> Vec<Tag> {
-        let tag = |is_configuration, payload| Tag {
-            video: None,
-            is_keyframe: false,
-            is_configuration,
-            ms,
-            payload,
-        };
+    fn opus(&mut self, packet: &[u8], ms: i64) -> Vec<Tag> {
         let mut tags = Vec::new();
-        if !self.has_sound {
-            self.has_sound = true;
-            tags.push(tag(true, flv::write_opus_configuration()));
+        if !std::mem::replace(&mut self.has_opus, true) {
+            let configuration = flv::write_opus_configuration();
+            tags.push(sound(TagKind::Opus, true, ms, configuration));
         }
-        tags.push(tag(false, flv::write_opus(&unit.data)));
+        tags.push(sound(TagKind::Opus, false, ms, flv::write_opus(packet)));
         tags
+    }
+
+    /// The tags of a packet of AAC.
+    pub(super) fn aac(&mut self, config: &[u8], packet: &[u8], ms: i64) -> Vec<Tag> {
+        let mut tags = Vec::new();
+        if !std::mem::replace(&mut self.has_aac, true) {
+            let configuration = flv::write_aac_configuration(config);
+            tags.push(sound(TagKind::Aac, true, ms, configuration));
+        }
+        tags.push(sound(TagKind::Aac, false, ms, flv::write_aac(packet)));
+        tags
+    }
+}
+
+fn sound(kind: TagKind, is_configuration: bool, ms: i64, payload: Bytes) -> Tag {
+    Tag {
+        kind,
+        is_keyframe: false,
+        is_configuration,
+        ms,
+        payload,
     }
 }
 

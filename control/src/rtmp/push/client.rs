@@ -11,7 +11,7 @@ use super::super::amf0::{self, Value};
 use super::super::chunk::{Message, kind};
 use super::super::flv;
 use super::super::link::{Link, LinkError};
-use super::super::play::{Hubs, Reader, ReaderClock, ReaderEnded, Tag};
+use super::super::play::{Hubs, Reader, ReaderClock, ReaderEnded, Tag, TagKind, Wants};
 use super::super::session::{FOUR_LETTERS, content};
 use super::{Push, PushState};
 use crate::broadcast::{Broadcast, BroadcastError};
@@ -19,14 +19,11 @@ use crate::broadcast::{Broadcast, BroadcastError};
 /// Until the other server has let us publish.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
-/// A server that takes nothing for so long has gone.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
-
 /// Tags written in one go.
 const TAGS_AT_ONCE: usize = 256;
 
-const NO_SOUND: &str = "the other server does not say that it takes Opus, and this server does not \
-    encode AAC: the stream is pushed without sound";
+const NO_SOUND: &str = "the other server does not say that it takes Opus, and this server was built \
+    without an AAC encoder (cargo build --release --features fdk-aac): the stream is pushed without sound";
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +39,11 @@ pub(super) enum PushEnded {
     Closed,
     #[error(transparent)]
     Socket(#[from] std::io::Error),
+    #[error(
+        "no TLS with the other server: {0} (certificates that the system does not trust are named by \
+         push.create's ca_file)"
+    )]
+    Tls(std::io::Error),
     #[error(transparent)]
     Protocol(#[from] LinkError),
     #[error("the other server refused: {0}")]
@@ -55,7 +57,12 @@ pub(super) enum PushEnded {
 }
 
 /// Connects and pushes until something ends it.
-pub(super) async fn push(push: &Push, broadcast: &Broadcast, hubs: &Hubs) -> PushEnded {
+pub(super) async fn push(
+    push: &Push,
+    broadcast: &Broadcast,
+    hubs: &Hubs,
+    write_timeout: Duration,
+) -> PushEnded {
     let target = &push.target;
     let connected = async {
         let socket = TcpStream::connect((&target.host[..], target.port)).await?;
@@ -68,15 +75,20 @@ pub(super) async fn push(push: &Push, broadcast: &Broadcast, hubs: &Hubs) -> Pus
         Err(_) => return PushEnded::TimedOut,
     };
     if !target.tls {
-        return Client::new(socket, push).run(broadcast, hubs).await;
+        return Client::new(socket, push, write_timeout)
+            .run(broadcast, hubs)
+            .await;
     }
     let (connector, name) = match target.connector() {
         Ok(tls) => tls,
-        Err(error) => return error.into(),
+        Err(error) => return PushEnded::Tls(error),
     };
     match timeout(CONNECT_LIMIT, connector.connect(name, socket)).await {
-        Ok(Ok(socket)) => Box::pin(Client::new(socket, push).run(broadcast, hubs)).await,
-        Ok(Err(error)) => error.into(),
+        Ok(Ok(socket)) => {
+            let client = Client::new(socket, push, write_timeout);
+            Box::pin(client.run(broadcast, hubs)).await
+        }
+        Ok(Err(error)) => PushEnded::Tls(error),
         Err(_) => PushEnded::TimedOut,
     }
 }
@@ -85,6 +97,7 @@ struct Client<'a, S> {
     socket: S,
     link: Link,
     push: &'a Push,
+    write_timeout: Duration,
     /// Codecs beyond Adobe's that the server takes.
     takes: Vec<String>,
     stream_id: u32,
@@ -92,11 +105,12 @@ struct Client<'a, S> {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
-    fn new(socket: S, push: &'a Push) -> Self {
+    fn new(socket: S, push: &'a Push, write_timeout: Duration) -> Self {
         Self {
             socket,
             link: Link::client(),
             push,
+            write_timeout,
             takes: Vec::new(),
             stream_id: 0,
             clock: ReaderClock::default(),
@@ -110,7 +124,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             Err(_) => return PushEnded::TimedOut,
         }
         self.push.connected();
-        let ended = match hubs.read(broadcast, &self.push.stream) {
+        let wants = Wants {
+            opus: self.takes("Opus"),
+            keyframes: true,
+        };
+        let ended = match hubs.read(broadcast, &self.push.stream, wants) {
             Ok(reader) => self.send_all(reader).await.err(),
             Err(BroadcastError::NotLive(_)) => Some(PushEnded::Over),
             Err(error) => Some(error.into()),
@@ -123,8 +141,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             Value::Number(f64::from(self.stream_id)),
         ];
         self.link.command(0, &end);
-        let _ = timeout(WRITE_LIMIT, self.flush()).await;
-        let _ = timeout(WRITE_LIMIT, self.socket.shutdown()).await;
+        // One that takes nothing is told nothing.
+        if !matches!(ended, Some(PushEnded::Slow)) {
+            let limit = self.write_timeout;
+            let _ = timeout(limit, self.flush()).await;
+            let _ = timeout(limit, self.socket.shutdown()).await;
+        }
         ended.unwrap_or(PushEnded::Over)
     }
 
@@ -232,7 +254,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             self.socket.write_all(&output).await?;
             self.socket.flush().await
         };
-        let written = timeout(WRITE_LIMIT, written).await;
+        let written = timeout(self.write_timeout, written).await;
         Ok(written.map_err(|_| PushEnded::Slow)??)
     }
 
@@ -272,23 +294,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         }
     }
 
+    /// Whether the server says that it takes a codec, by its four letters.
+    fn takes(&self, four: &str) -> bool {
+        self.takes.iter().any(|one| one == four || one == "*")
+    }
+
     fn send(&mut self, tag: &Tag) -> Result<(), PushEnded> {
-        let takes = |four: &str| self.takes.iter().any(|one| one == four || one == "*");
-        let kind = match tag.video {
-            None if takes("Opus") => kind::AUDIO,
-            None => {
+        let kind = match tag.kind {
+            TagKind::Opus if !self.takes("Opus") => {
                 self.push.leave_out(NO_SOUND);
                 return Ok(());
             }
-            Some(codec) => match flv::four_letters_of(codec) {
-                Some(four) if !takes(four) => return Err(PushEnded::Video(four)),
+            TagKind::Opus | TagKind::Aac => kind::AUDIO,
+            TagKind::Video(codec) => match flv::four_letters_of(codec) {
+                Some(four) if !self.takes(four) => return Err(PushEnded::Video(four)),
                 _ => kind::VIDEO,
             },
+        };
+        let Some(timestamp) = self.clock.timestamp(tag) else {
+            return Ok(());
         };
         let message = Message {
             kind,
             stream_id: self.stream_id,
-            timestamp: self.clock.timestamp(tag),
+            timestamp,
             payload: tag.payload.clone(),
         };
         self.link.media(&message);

@@ -8,6 +8,7 @@ mod client;
 mod target;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use crate::broadcast::{Broadcast, BroadcastError};
 
 use client::PushEnded;
 use target::Target;
-pub use target::TargetError;
+pub use target::{CaFileError, TargetError};
 
 /// Pushes at once.
 const MAX_PUSHES: usize = 1000;
@@ -39,6 +40,9 @@ pub enum PushError {
     /// The address.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The file with those whose certificates are trusted.
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
     /// The stream's name.
     #[error(transparent)]
     Broadcast(#[from] BroadcastError),
@@ -164,6 +168,7 @@ impl Push {
 struct Shared {
     broadcast: Broadcast,
     hubs: Hubs,
+    write_timeout: Duration,
     stop: CancellationToken,
     ids: AtomicU64,
     pushes: Mutex<BTreeMap<u64, Arc<Push>>>,
@@ -174,10 +179,17 @@ struct Shared {
 pub struct Pushes(Arc<Shared>);
 
 impl Pushes {
-    pub(super) fn new(broadcast: Broadcast, hubs: Hubs, stop: CancellationToken) -> Self {
+    /// A server that takes nothing for `write_timeout` has gone, or is too slow.
+    pub(super) fn new(
+        broadcast: Broadcast,
+        hubs: Hubs,
+        write_timeout: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Shared {
             broadcast,
             hubs,
+            write_timeout,
             stop,
             ids: AtomicU64::new(1),
             pushes: Mutex::default(),
@@ -185,13 +197,22 @@ impl Pushes {
     }
 
     /// Publishes a stream, whenever it is live, at `rtmp://HOST[:PORT]/APP/KEY` or `rtmps://...`.
-    /// Call it inside the runtime.
+    /// The certificates in `ca_file` (PEM) are trusted, and those they have issued, beside those of the
+    /// system. Call it inside the runtime.
     ///
     /// # Errors
     /// [`PushError`].
-    pub fn create(&self, stream: &str, url: &str) -> Result<PushInfo, PushError> {
+    pub fn create(
+        &self,
+        stream: &str,
+        url: &str,
+        ca_file: Option<&Path>,
+    ) -> Result<PushInfo, PushError> {
         let shared = &self.0;
-        let target = Target::parse(url)?;
+        let mut target = Target::parse(url)?;
+        if let Some(file) = ca_file {
+            target.trust(file)?;
+        }
         // Whether it is a name.
         shared.broadcast.follow(stream)?;
         let push = Arc::new(Push {
@@ -217,10 +238,11 @@ impl Pushes {
         drop(pushes);
         let info = push.info();
         let (broadcast, hubs) = (shared.broadcast.clone(), shared.hubs.clone());
+        let write_timeout = shared.write_timeout;
         tokio::spawn(async move {
             tokio::select! {
                 () = push.stop.cancelled() => {}
-                () = run(&push, &broadcast, &hubs) => {}
+                () = run(&push, &broadcast, &hubs, write_timeout) => {}
             }
         });
         Ok(info)
@@ -243,7 +265,7 @@ impl Pushes {
 }
 
 /// Pushes again and again.
-async fn run(push: &Push, broadcast: &Broadcast, hubs: &Hubs) {
+async fn run(push: &Push, broadcast: &Broadcast, hubs: &Hubs, write_timeout: Duration) {
     let mut wait = FIRST_WAIT;
     // The name was checked.
     let Ok(mut follower) = broadcast.follow(&push.stream) else {
@@ -256,7 +278,7 @@ async fn run(push: &Push, broadcast: &Broadcast, hubs: &Hubs) {
         }
         push.set(PushState::Connecting);
         let began = Instant::now();
-        let ended = client::push(push, broadcast, hubs).await;
+        let ended = client::push(push, broadcast, hubs, write_timeout).await;
         if matches!(ended, PushEnded::Over) {
             wait = FIRST_WAIT;
             continue;

@@ -1,5 +1,6 @@
 //! Where a push goes: `rtmp://HOST[:PORT]/APP/KEY`, or `rtmps://`.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -26,6 +27,14 @@ pub struct TargetError {
     problem: &'static str,
 }
 
+/// Whom to trust cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is no PEM file with certificates: {problem}", path.display())]
+pub struct CaFileError {
+    path: PathBuf,
+    problem: String,
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
@@ -36,6 +45,8 @@ pub(super) struct Target {
     /// Whoever has it can publish there: it is in no list and no log.
     pub(super) key: String,
     shown: String,
+    /// Trusted beside those of the system.
+    trusted: Vec<CertificateDer<'static>>,
 }
 
 impl Target {
@@ -81,7 +92,29 @@ impl Target {
             app: app.to_owned(),
             key: key.to_owned(),
             shown: format!("{scheme}://{authority}/{app}/..."),
+            trusted: Vec::new(),
         })
+    }
+
+    /// Trusts the certificates in a PEM file, and those they have issued, beside those of the system.
+    pub(super) fn trust(&mut self, file: &Path) -> Result<(), CaFileError> {
+        let error = |problem: String| CaFileError {
+            path: file.to_owned(),
+            problem,
+        };
+        let read = CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|problem| error(problem.to_string()))?;
+        if read.is_empty() {
+            return Err(error("there is none in it".to_owned()));
+        }
+        let mut store = RootCertStore::empty();
+        for certificate in &read {
+            let added = store.add(certificate.clone());
+            added.map_err(|problem| error(problem.to_string()))?;
+        }
+        self.trusted = read;
+        Ok(())
     }
 
     /// The address without its key.
@@ -100,7 +133,8 @@ impl Target {
         let named = std::env::var(BUNDLE_VARIABLE).ok();
         let mut files = named.iter().map(String::as_str).chain(BUNDLES);
         let bundle = files.find_map(|file| CertificateDer::pem_file_iter(file).ok());
-        for certificate in bundle.into_iter().flatten().flatten() {
+        let trusted = self.trusted.iter().cloned();
+        for certificate in bundle.into_iter().flatten().flatten().chain(trusted) {
             // Odd ones are of no use, the others are.
             let _ = roots.add(certificate);
         }
@@ -126,7 +160,25 @@ fn error(shown: &str, problem: &'static str) -> TargetError {
 mod tests {
     #![allow(clippy::unwrap_used)] // a test's unwrap is an assertion
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever is made of it, in whatever message.
+        #[test]
+        fn no_address_shows_its_key(
+            scheme in "(rtmp|rtmps|http|)(://|:|)",
+            rest in "[a-z0-9:@/?\\[\\].]{0,20}",
+        ) {
+            let url = format!("{scheme}{rest}/app/SECRET");
+            let shown = match Target::parse(&url) {
+                Ok(target) => format!("{} {}", target.shown(), target.tc_url()),
+                Err(error) => error.to_string(),
+            };
+            prop_assert!(!shown.contains("SECRET"), "{} shows {}", url, shown);
+        }
+    }
 
     #[test]
     fn addresses_are_read_and_keys_never_shown() {
