@@ -1,6 +1,6 @@
 //! Clients that were not written for this server: aiortc and the ffmpeg of `imageio-ffmpeg`, from
-//! the Python environment that `tools/install-test-clients` makes, GStreamer, Firefox, and those of
-//! Node.js.
+//! the Python environment that `tools/install-test-clients` makes, GStreamer, Firefox, VLC, mpv, nginx, and
+//! those of Node.js.
 //!
 //! Each is a program in `tests/clients`: a publisher publishes until it gets SIGTERM, a viewer
 //! watches for a while and prints what it saw as JSON.
@@ -8,6 +8,8 @@
 pub mod console;
 pub mod firefox;
 pub mod gstreamer;
+pub mod mpv;
+pub mod nginx;
 pub mod node;
 mod seen;
 mod stage;

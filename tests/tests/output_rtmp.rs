@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use fanmill_tests::clients::whip_ffmpeg;
+use fanmill_tests::clients::nginx::Nginx;
+use fanmill_tests::clients::{mpv, vlc, whip_ffmpeg};
 use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays, publish, watch};
 use fanmill_tests::{Browser, Server, wait};
@@ -81,6 +82,27 @@ async fn rtmpdump_saves(url: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// mpv: pictures, and no sound, likewise.
+async fn mpv_sees(url: &str) -> Result<()> {
+    let played = mpv::play(url, 2).await?;
+    ensure!(
+        played.video == "h264" && played.pictures >= 10,
+        "{played:?}"
+    );
+    ensure!(played.loudest_db.is_none(), "{played:?}");
+    Ok(())
+}
+
+/// VLC: pictures that move.
+async fn vlc_sees(url: &str) -> Result<()> {
+    let pictures = vlc::play(url, 4).await?.pictures;
+    let (Some(first), Some(last)) = (pictures.first(), pictures.last()) else {
+        bail!("no picture in VLC");
+    };
+    ensure!(last.changed_pixels(first) > 0, "the picture stands still");
+    Ok(())
+}
+
 /// A recent ffmpeg: VP9 and Opus, seen and heard.
 async fn ffmpeg_sees_and_hears(url: &str) -> Result<()> {
     let arguments = [
@@ -108,8 +130,14 @@ async fn ffmpeg_sees_and_hears(url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn pushed(server: &Server, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
-    let list = async || Ok(server.admin("push.list", json!({})).await?[0].clone());
+/// Waits until a push is so; `place` is its place among those there are.
+async fn pushed(
+    server: &Server,
+    place: usize,
+    what: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let list = async || Ok(server.admin("push.list", json!({})).await?[place].clone());
     wait::until(what, LIMIT, list, is_so).await
 }
 
@@ -117,10 +145,14 @@ async fn pushed(server: &Server, what: &str, is_so: impl Fn(&Value) -> bool) -> 
 async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() -> Result<()> {
     let folder = TempDir::new()?;
     let (server, mut other) = (Server::start().await?, Server::start().await?);
+    let mut nginx = Nginx::start().await?;
     let browser = Browser::start().await?;
     let _h264 = publish(&browser, &server, "cam", "H264").await?;
     let _vp9 = publish(&browser, &server, "web", "VP9").await?;
     let push = json!({ "stream": "cam", "url": other.rtmp("live/copy") });
+    server.admin("push.create", push).await?;
+    let there = nginx.url("copy");
+    let push = json!({ "stream": "cam", "url": there });
     server.admin("push.create", push).await?;
     let seen = async {
         let page = watch(&browser, &other, "copy").await?;
@@ -131,24 +163,49 @@ async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() 
     let played = tokio::try_join!(
         ffprobe_sees(&cam),
         rtmpdump_saves(&cam, folder.path()),
+        mpv_sees(&cam),
+        vlc_sees(&cam),
+        ffprobe_sees(&there),
         ffmpeg_sees_and_hears(&web),
         seen,
     );
     let (.., page) = played.with_context(|| [server.log(), other.log()].concat().join("\n"))?;
 
     // The other server goes away and comes again.
-    let push = pushed(&server, "the push", |push| push["state"] == "pushing").await?;
+    let push = pushed(&server, 0, "the push", |push| push["state"] == "pushing").await?;
     ensure!(
         push["left_out"].is_null() && push["connects"] == 1,
         "{push}"
     );
     let shown = push["url"].as_str().unwrap_or_default();
     ensure!(shown.ends_with("/live/..."), "the key is shown: {shown}");
+    // nginx takes no Opus, and says nothing of it.
+    let push = pushed(&server, 1, "the push to nginx", |push| {
+        push["state"] == "pushing"
+    })
+    .await?;
+    let left_out = push["left_out"].as_str().unwrap_or_default();
+    ensure!(left_out.contains("without sound"), "{push}");
     other.halt().await?;
-    let failed = pushed(&server, "a failure", |push| push["state"] == "retrying").await?;
-    ensure!(failed["last_error"].is_string(), "{failed}");
+    nginx.halt();
+    for place in [0, 1] {
+        let failed = pushed(&server, place, "a failure", |push| {
+            push["state"] == "retrying"
+        })
+        .await?;
+        ensure!(failed["last_error"].is_string(), "{failed}");
+    }
+    nginx.resume().await?;
     other.resume().await?;
-    pushed(&server, "another connection", |push| push["connects"] == 2).await?;
+    for place in [0, 1] {
+        pushed(&server, place, "another connection", |push| {
+            push["connects"] == 2
+        })
+        .await?;
+    }
+    ffprobe_sees(&there)
+        .await
+        .context("nginx, after the restart")?;
     plays(&page, 1)
         .await
         .context("the copy, after the restart")?;
@@ -156,7 +213,7 @@ async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() 
     // The far side refuses: somebody publishes there already.
     let second = json!({ "stream": "cam", "url": other.rtmp("live/copy") });
     let made = server.admin("push.create", second).await?;
-    let refused = async || Ok(server.admin("push.list", json!({})).await?[1].clone());
+    let refused = async || Ok(server.admin("push.list", json!({})).await?[2].clone());
     let refused = wait::until("a refusal", LIMIT, refused, |push| {
         push["last_error"]
             .as_str()
@@ -169,6 +226,6 @@ async fn what_browsers_share_is_played_over_rtmp_and_pushed_to_another_server() 
     let Value::Array(left) = server.admin("push.list", json!({})).await? else {
         bail!("no list");
     };
-    ensure!(left.len() == 1, "{left:?}");
+    ensure!(left.len() == 2, "{left:?}");
     Ok(())
 }

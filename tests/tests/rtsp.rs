@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use fanmill_tests::clients::gstreamer;
+use fanmill_tests::clients::{gstreamer, mpv};
 use fanmill_tests::process::Process;
 use fanmill_tests::scene::{LIMIT, plays, publish, session, watch, watched};
 use fanmill_tests::{Browser, Server, ServerOptions, wait};
@@ -117,12 +117,17 @@ async fn a_stream_is_read_by_ffmpeg_and_gstreamer_over_udp_and_tcp() {
     let play = json!({"stream": "film"});
     server.admin("player.play", play).await.unwrap();
     // All at once: they share one tap, and nobody is in the other's way.
-    tokio::join!(
+    let (.., mpv) = tokio::join!(
         decodes(&url, "udp", ("h264", 150)),
         decodes(&url, "tcp", ("h264", 150)),
         plays_in_gstreamer(&url, "udp"),
         plays_in_gstreamer(&url, "tcp"),
+        mpv::play(&url, 2),
     );
+    let mpv = mpv.unwrap();
+    assert_eq!((&mpv.video[..], &mpv.audio[..]), ("h264", "opus"));
+    assert!(mpv.pictures >= 10, "{mpv:?}");
+    assert!(mpv.loudest_db.is_some_and(|db| db > -40.0), "{mpv:?}");
     let listed = server.admin("rtsp.list", json!({})).await.unwrap();
     assert_eq!(listed["readers_dropped"], 0, "{listed}");
 }

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use super::{FOLDER, ReceivedRtp, Seen, report, script};
 use crate::process::Process;
+use crate::scene::LIMIT;
 
 /// A client that carries RTP but has no codecs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,25 @@ pub async fn libwebrtc_watch(url: &str, seconds: u32) -> Result<Seen> {
     let mut command = node("wrtc_whep.cjs")?;
     command.args([url, &seconds.to_string()]);
     report("libwebrtc", command, seconds).await
+}
+
+/// Reads HLS with so many blocking reloads, each playlist parsed strictly by hls-parser; returns what it
+/// has seen.
+///
+/// # Errors
+/// If the parser is not installed, or finds anything wrong; the error says what.
+pub async fn check_hls(url: &str, reloads: u32) -> Result<String> {
+    let mut command = node("hls_check.cjs")?;
+    command
+        .args([url, &reloads.to_string()])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, command.output()).await;
+    let output = output.with_context(|| format!("{url} has no {reloads} parts"))??;
+    if !output.status.success() {
+        bail!("{url}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn node(name: &str) -> Result<Command> {
