@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::levels::AudioLevels;
 use crate::transit::Transit;
 
 /// A value written by one shard, unless it says otherwise, and read by anybody.
@@ -29,11 +30,15 @@ impl Gauge {
 }
 
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+    (
+        $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }
+        $(beside { $(#[$other_doc:meta])* $other:ident: $type:ty })?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: Gauge,)*
+            $($(#[$other_doc])* pub $other: $type,)?
         }
 
         impl $name {
@@ -99,6 +104,9 @@ counters! {
         width,
         /// Picture height in pixels; 0 when unknown.
         height,
+    } beside {
+        /// How loud it lately was, published at each tick.
+        levels: AudioLevels
     }
 }
 

@@ -14,6 +14,7 @@ pub mod event;
 mod forwarding;
 pub mod ids;
 pub mod io;
+pub mod levels;
 pub mod limits;
 pub mod packet;
 pub mod pool;

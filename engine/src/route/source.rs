@@ -3,6 +3,7 @@
 
 use crate::command::{EncodingSpec, IncomingCodec};
 use crate::counters::DropReason;
+use crate::levels::LatestLevels;
 use crate::limits::INACTIVE_AFTER_US;
 use crate::packet::codec::{MediaKind, Resolution, is_keyframe_start, resolution};
 use crate::packet::dependency::DependencyDescriptor;
@@ -47,7 +48,7 @@ pub(crate) struct Source {
     tally: Tally,
 }
 
-/// Plain counts, published once a second.
+/// Plain counts, published once a second; the levels at each tick.
 #[derive(Debug, Default)]
 struct Tally {
     packets: u64,
@@ -58,6 +59,7 @@ struct Tally {
     published_bytes: u64,
     published_us: u64,
     resolution: Option<Resolution>,
+    levels: LatestLevels,
 }
 
 /// A change the control plane is told of.
@@ -130,6 +132,9 @@ impl Source {
             let timestamp = slot.info.timestamp;
             self.reception
                 .on_packet(received.sequence_number, timestamp, received.received_us);
+            if let Some((_, level)) = slot.info.extensions.audio_level(slot.bytes()) {
+                self.tally.levels.note(level);
+            }
         }
         slot.info.index = index;
         slot.info.arrival_us = received.received_us;
@@ -270,6 +275,15 @@ impl Source {
 
     pub(crate) fn count_keyframe_request(&mut self) {
         self.tally.keyframe_requests += 1;
+    }
+
+    /// Copies the levels of sound to where the control plane reads them.
+    pub(crate) fn publish_levels(&self) {
+        let levels = self.tally.levels;
+        let to = &self.spec.counters.levels;
+        if to.latest() != levels {
+            to.publish(levels);
+        }
     }
 
     /// Copies the counts to where the control plane reads them.

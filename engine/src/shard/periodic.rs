@@ -271,6 +271,7 @@ impl Transport {
         for track in &mut self.tracks {
             let feedback = track.spec.feedback;
             for source in &mut track.sources {
+                source.publish_levels();
                 let Some(ssrc) = source.ssrc else { continue };
                 if feedback.nack {
                     let mut missing = [0; NACKS_PER_TICK];

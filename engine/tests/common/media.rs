@@ -90,6 +90,8 @@ pub struct Stream {
     pub payload_len: usize,
     /// Whether it tells times of capture and playout delays.
     pub tells_times: bool,
+    /// How loud it is (RFC 6464); without it packets say nothing of it.
+    pub level: Option<u8>,
     next_id: u64,
     /// What was made, by sequence number.
     pub made: BTreeMap<u16, Vec<u8>>,
@@ -114,6 +116,7 @@ impl Stream {
             rtx_sequence_number: 7,
             payload_len: if video { VIDEO_PAYLOAD } else { 80 },
             tells_times: true,
+            level: Some(30),
             next_id: name << 32,
             made: BTreeMap::new(),
         }
@@ -207,8 +210,8 @@ impl Stream {
                 all.push((7, vec![8, 7, 6, 5, 4, 3, 2, 1]));
             }
             all.push((8, vec![0xc0, 0, self.sequence_number as u8]));
-        } else {
-            all.push((4, vec![0x80 | 30]));
+        } else if let Some(level) = self.level {
+            all.push((4, vec![0x80 | level]));
         }
         all
     }
