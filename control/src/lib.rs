@@ -18,6 +18,7 @@ pub mod model;
 pub mod output;
 pub mod player;
 pub mod recorder;
+pub mod rooms;
 pub mod rtmp;
 pub mod rtsp;
 pub mod sdp;

@@ -1,5 +1,5 @@
 //! What viewers are told of the stream they watch: that it is published or not any more, how many
-//! watch it, and the encodings there are to choose from.
+//! watch it, and the encodings there are to choose from; of a room, who is there and shown where.
 //!
 //! A [`Subscription`] belongs to a viewer's session and says what it wants to be told; an
 //! [`EventReader`] is one reading of it, by a door that knows a form to tell it in. There are no
@@ -17,6 +17,7 @@ use super::session::random_id;
 use super::{
     Broadcast, BroadcastError, EncodingInfo, Publisher, Session, Shared, Stream, Tables, info, lock,
 };
+use crate::rooms::{MembersView, RoomView, Seat, SlotsView};
 use crate::sdp::MediaKind;
 
 /// Subscriptions of one session.
@@ -42,17 +43,38 @@ pub enum EventKind {
     Layers,
     /// Another number of viewers watches it than before.
     ViewerCount,
+    /// Others are in the room than before.
+    Room,
+    /// Others are in the viewer's slots than before.
+    Slots,
+    /// Somebody else in the room speaks than before.
+    Speaker,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
+        Self::Active,
+        Self::Inactive,
+        Self::Paused,
+        Self::Layers,
+        Self::ViewerCount,
+        Self::Room,
+        Self::Slots,
+        Self::Speaker,
+    ];
+
+    /// Those of a stream that is no room.
+    pub const OF_STREAMS: [Self; 5] = [
         Self::Active,
         Self::Inactive,
         Self::Paused,
         Self::Layers,
         Self::ViewerCount,
     ];
+
+    /// Those of a room.
+    pub const OF_ROOMS: [Self; 4] = [Self::ViewerCount, Self::Room, Self::Slots, Self::Speaker];
 }
 
 /// Something that happened to the stream a viewer is shown.
@@ -68,6 +90,12 @@ pub enum StreamEvent {
     Layers(Arc<[EncodingInfo]>),
     /// How many watch it.
     ViewerCount(usize),
+    /// Who is in the room.
+    Room(Arc<MembersView>),
+    /// Who is in the viewer's slots.
+    Slots(Arc<SlotsView>),
+    /// Who speaks in the room, or spoke last.
+    Speaker(Option<Arc<str>>),
 }
 
 /// What a viewer's session wants to be told. It lasts until it is ended, or the session is.
@@ -171,6 +199,8 @@ impl Broadcast {
             signals,
             reader,
             moves,
+            room: session.seat.as_ref().map(Seat::view),
+            told_room: ToldRoom::default(),
             told: Told::default(),
         })
     }
@@ -343,6 +373,36 @@ impl Told {
     }
 }
 
+/// What a reader told last of a room.
+#[derive(Default)]
+struct ToldRoom {
+    members: Option<Arc<MembersView>>,
+    slots: Option<Arc<SlotsView>>,
+    speaker: Option<Arc<str>>,
+}
+
+impl ToldRoom {
+    /// The next thing to tell, if there is any: who is there, before who of them is shown where.
+    fn next(&mut self, room: &RoomView) -> Option<StreamEvent> {
+        let members = self.members.as_ref();
+        if members.is_none_or(|told| !Arc::ptr_eq(told, &room.members)) {
+            self.members = Some(Arc::clone(&room.members));
+            return Some(StreamEvent::Room(Arc::clone(&room.members)));
+        }
+        let slots = self.slots.as_ref();
+        if slots.is_none_or(|told| !Arc::ptr_eq(told, &room.slots)) {
+            self.slots = Some(Arc::clone(&room.slots));
+            return Some(StreamEvent::Slots(Arc::clone(&room.slots)));
+        }
+        // That nobody has spoken yet is no news.
+        if self.speaker != room.speaker {
+            self.speaker = room.speaker.clone();
+            return Some(StreamEvent::Speaker(room.speaker.clone()));
+        }
+        None
+    }
+}
+
 impl StreamEvent {
     fn kind(&self) -> EventKind {
         match self {
@@ -351,6 +411,9 @@ impl StreamEvent {
             Self::Paused(_) => EventKind::Paused,
             Self::Layers(_) => EventKind::Layers,
             Self::ViewerCount(_) => EventKind::ViewerCount,
+            Self::Room(_) => EventKind::Room,
+            Self::Slots(_) => EventKind::Slots,
+            Self::Speaker(_) => EventKind::Speaker,
         }
     }
 }
@@ -365,6 +428,9 @@ pub struct EventReader {
     moves: u64,
     /// `None` while the viewer is shown nothing.
     facts: Option<watch::Receiver<Facts>>,
+    /// Of a viewer of a room.
+    room: Option<watch::Receiver<RoomView>>,
+    told_room: ToldRoom,
     told: Told,
 }
 
@@ -383,6 +449,11 @@ impl EventReader {
     }
 
     fn news(&mut self) -> Option<StreamEvent> {
+        if let Some(room) = &mut self.room
+            && let Some(event) = self.told_room.next(&room.borrow_and_update())
+        {
+            return Some(event);
+        }
         let was_active = &self.subscription.was_active;
         match &mut self.facts {
             Some(facts) => self.told.next(&facts.borrow_and_update(), was_active),
@@ -399,8 +470,16 @@ impl EventReader {
                 None => std::future::pending().await,
             }
         };
+        let room = async {
+            match &mut self.room {
+                // The other end lives in the session.
+                Some(room) => drop(room.changed().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.session.transport.closed() => return None,
+            () = room => return Some(()),
             changed = facts => {
                 if changed.is_ok() {
                     return Some(());
@@ -460,6 +539,7 @@ mod tests {
                 StreamEvent::Paused(paused) => format!("paused {paused}"),
                 StreamEvent::Layers(layers) => format!("{} layers", layers.len()),
                 StreamEvent::ViewerCount(count) => format!("{count} viewers"),
+                other => panic!("{other:?} is of rooms"),
             });
         }
         all.join(", ")

@@ -25,6 +25,7 @@ use crate::events::Events;
 use crate::model::{
     AttachError, CloseReason, Endpoint, IncomingStream, MediaServer, OfferError, TransportKind,
 };
+use crate::rooms::{RoomStream, Rooms};
 use crate::sdp::Offer;
 
 pub use events::{EventKind, EventReader, MAX_SUBSCRIPTIONS, StreamEvent, Subscription};
@@ -60,6 +61,9 @@ pub enum BroadcastError {
     /// A name that cannot be one.
     #[error("a stream name has 1 to {MAX_STREAM_NAME_BYTES} of the characters A-Z a-z 0-9 . _ ~ -")]
     Name,
+    /// It is the name of a room, which is watched but not published.
+    #[error("{0} is a room; publish as one of its members, {0}NAME, or leave out the ~")]
+    Room(String),
     /// Somebody else publishes it.
     #[error("stream {0} already has a publisher; stop it first or choose another name")]
     Occupied(String),
@@ -130,6 +134,7 @@ struct Shared {
     limits: BroadcastLimits,
     access: Access,
     events: Events,
+    rooms: Rooms,
     tables: Mutex<Tables>,
 }
 
@@ -142,16 +147,15 @@ impl Broadcast {
     pub fn new(server: MediaServer, limits: BroadcastLimits) -> Self {
         let endpoint = server.create_endpoint();
         let events = Events::new();
-        let tables = Tables {
-            events: events.clone(),
-            ..Tables::default()
-        };
+        let rooms = Rooms::new(events.clone());
+        let tables = Tables::new(events.clone(), rooms.clone());
         Self(Arc::new(Shared {
             server,
             endpoint,
             limits,
             access: Access::new(),
             events,
+            rooms,
             tables: Mutex::new(tables),
         }))
     }
@@ -170,6 +174,11 @@ impl Broadcast {
     /// whatever else belongs to them.
     pub fn events(&self) -> &Events {
         &self.0.events
+    }
+
+    /// The rooms that streams make by their names.
+    pub fn rooms(&self) -> &Rooms {
+        &self.0.rooms
     }
 
     /// Sets the bounds on the delay before playing that streams published from now on have.
@@ -237,7 +246,7 @@ impl Broadcast {
         role: Role,
         offer: &Offer,
     ) -> Result<Created, BroadcastError> {
-        check_name(stream)?;
+        check_publishing_name(stream)?;
         let mut tables = self.tables();
         tables.check_room(stream, self.0.limits)?;
         let dead = tables.check_free(stream, role)?;
@@ -249,7 +258,7 @@ impl Broadcast {
         if let Some(dead) = dead {
             tables.replace(&dead);
         }
-        let session = tables.enter(TransportKind::Publish, role, stream, transport);
+        let session = tables.enter(TransportKind::Publish, role, stream, transport, None);
         tables.put(stream, role, Publisher::from(&session));
         drop(tables);
         tracing::info!(stream, %role, transport = session.transport.id().0, "published");
@@ -279,13 +288,28 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Watches a stream, from when it begins if it has not yet. Call it inside the runtime; it
-    /// waits for the data plane.
+    /// Watches a stream, from when it begins if it has not yet, or a [room](crate::rooms) as somebody
+    /// who is not in it. Call it inside the runtime; it waits for the data plane.
     ///
     /// # Errors
     /// [`BroadcastError`].
     pub fn watch(&self, stream: &str, offer: &Offer) -> Result<Created, BroadcastError> {
+        self.watch_as(stream, None, offer)
+    }
+
+    /// Watches as [`watch`](Self::watch) does; `member` is which member of the room the viewer is, who
+    /// is shown all but itself. It says nothing where the stream is no room.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub fn watch_as(
+        &self,
+        stream: &str,
+        member: Option<&str>,
+        offer: &Offer,
+    ) -> Result<Created, BroadcastError> {
         check_name(stream)?;
+        member.map_or(Ok(()), check_name)?;
         let limits = self.0.limits;
         let mut tables = self.tables();
         tables.check_room(stream, limits)?;
@@ -298,13 +322,33 @@ impl Broadcast {
                 limits.max_viewers_per_stream,
             ));
         }
-        let (transport, answer) = self.0.endpoint.view(offer)?;
-        let session = tables.enter(TransportKind::View, Role::default(), stream, transport);
+        let endpoint = &self.0.endpoint;
+        let (transport, answer, seat) = match RoomStream::parse(stream) {
+            Some(RoomStream::Room(room)) => {
+                let (transport, answer) = endpoint.view_slots(offer)?;
+                let (id, outgoing) = (transport.id().0, transport.outgoing());
+                let seat = self.0.rooms.watch(room, member, id, outgoing);
+                (transport, answer, Some(seat))
+            }
+            _ => {
+                let (transport, answer) = endpoint.view(offer)?;
+                (transport, answer, None)
+            }
+        };
+        let session = tables.enter(
+            TransportKind::View,
+            Role::default(),
+            stream,
+            transport,
+            seat,
+        );
         let entry = tables.streams.entry(stream.to_owned()).or_default();
         entry
             .viewers
             .insert(session.id.clone(), Arc::clone(&session));
-        show(&session, entry.publishers.on_air());
+        if session.seat.is_none() {
+            show(&session, entry.publishers.on_air());
+        }
         drop(tables);
         tracing::debug!(stream, transport = session.transport.id().0, "watched");
         self.watch_over(&session);
@@ -355,7 +399,8 @@ impl Broadcast {
         }
     }
 
-    /// Shows a viewer another stream from now on, without its doing anything.
+    /// Shows a viewer another stream from now on, without its doing anything; a room only to one whose
+    /// session was made for it.
     ///
     /// # Errors
     /// [`BroadcastError::UnknownStream`], [`BroadcastError::NotLive`], or that the tracks do not
@@ -363,16 +408,26 @@ impl Broadcast {
     pub fn attach(&self, viewer: &Arc<Session>, stream: &str) -> Result<(), BroadcastError> {
         let mut tables = self.tables();
         tables.check_present(viewer)?;
+        if viewer.take_seat(stream) {
+            tables.move_viewer(viewer, Some(stream));
+            return Ok(());
+        }
         let entry = tables.streams.get(stream);
         let entry = entry.ok_or_else(|| BroadcastError::UnknownStream(stream.to_owned()))?;
         let publisher = entry.publishers.on_air();
         let publisher = publisher.ok_or_else(|| BroadcastError::NotLive(stream.to_owned()))?;
         let outgoing = viewer.transport.outgoing();
+        viewer.leave_seat();
         if let Err(error) = outgoing.attach_to(publisher.incoming()) {
             // Some of its tracks may have changed over.
             let before = viewer.shown().clone();
-            let before = before.and_then(|name| tables.streams.get(&name));
-            show(viewer, before.and_then(|stream| stream.publishers.on_air()));
+            if before
+                .as_ref()
+                .is_none_or(|before| !viewer.take_seat(before))
+            {
+                let before = before.and_then(|name| tables.streams.get(&name));
+                show(viewer, before.and_then(|stream| stream.publishers.on_air()));
+            }
             return Err(error.into());
         }
         tables.move_viewer(viewer, Some(stream));
@@ -386,6 +441,7 @@ impl Broadcast {
     pub fn detach(&self, viewer: &Arc<Session>) -> Result<(), BroadcastError> {
         let mut tables = self.tables();
         tables.check_present(viewer)?;
+        viewer.leave_seat();
         viewer.transport.outgoing().detach()?;
         tables.move_viewer(viewer, None);
         Ok(())
@@ -482,6 +538,15 @@ pub(crate) fn check_name(name: &str) -> Result<(), BroadcastError> {
     }
 }
 
+/// Checks the name of what is to be published.
+fn check_publishing_name(name: &str) -> Result<(), BroadcastError> {
+    check_name(name)?;
+    match RoomStream::parse(name) {
+        Some(RoomStream::Room(_)) => Err(BroadcastError::Room(name.to_owned())),
+        _ => Ok(()),
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -511,5 +576,14 @@ mod tests {
         ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_room_itself_is_not_published() {
+        for good in ["kitchen~ann", "kitchen", "~kitchen", "a~b~"] {
+            assert!(check_publishing_name(good).is_ok(), "{good}");
+        }
+        let room = check_publishing_name("kitchen~");
+        assert!(matches!(room, Err(BroadcastError::Room(_))), "{room:?}");
     }
 }

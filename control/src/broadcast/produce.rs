@@ -3,7 +3,9 @@
 use tokio::sync::watch;
 
 use super::publisher::Publisher;
-use super::{Broadcast, BroadcastError, Follower, Role, check_name, in_background};
+use super::{
+    Broadcast, BroadcastError, Follower, Role, check_name, check_publishing_name, in_background,
+};
 use crate::model::{CloseReason, ProducedStream};
 
 impl Broadcast {
@@ -18,7 +20,7 @@ impl Broadcast {
         name: &str,
         stream: &ProducedStream,
     ) -> Result<(), BroadcastError> {
-        check_name(name)?;
+        check_publishing_name(name)?;
         let mut tables = self.tables();
         tables.check_room(name, self.0.limits)?;
         let dead = tables.check_free(name, Role::Primary)?;
@@ -51,7 +53,7 @@ impl Broadcast {
     /// # Errors
     /// [`BroadcastError`]: why not.
     pub fn check_publishable(&self, name: &str) -> Result<(), BroadcastError> {
-        check_name(name)?;
+        check_publishing_name(name)?;
         let tables = self.tables();
         tables.check_room(name, self.0.limits)?;
         tables.check_free(name, Role::Primary).map(drop)

@@ -14,6 +14,7 @@ use super::publishers::LOST_AFTER;
 use super::{BroadcastError, Role, Subscription, lock};
 use crate::access::Held;
 use crate::model::{CloseReason, Heard, Transport, TransportKind};
+use crate::rooms::Seat;
 use crate::sdp::IceFragment;
 
 /// A publisher that nothing is heard of for this long is taken for dead when another comes:
@@ -40,6 +41,8 @@ pub struct Session {
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
     /// That its token is not revoked.
     held: Mutex<Option<Held>>,
+    /// The place of a viewer of a room.
+    pub(super) seat: Option<Seat>,
 }
 
 /// When a peer was last heard of.
@@ -59,7 +62,13 @@ pub struct IceRestart {
 }
 
 impl Session {
-    pub(super) fn new(kind: TransportKind, role: Role, stream: &str, transport: Transport) -> Self {
+    pub(super) fn new(
+        kind: TransportKind,
+        role: Role,
+        stream: &str,
+        transport: Transport,
+        seat: Option<Seat>,
+    ) -> Self {
         Self {
             id: random_id(),
             kind,
@@ -74,6 +83,7 @@ impl Session {
             shown: Mutex::new(Some(stream.to_owned())),
             subscriptions: Mutex::default(),
             held: Mutex::default(),
+            seat,
         }
     }
 
@@ -175,6 +185,24 @@ impl Session {
         };
         self.listen();
         ended
+    }
+
+    /// Whether it watches a room, or did before it was shown something else.
+    pub fn is_of_room(&self) -> bool {
+        self.seat.is_some()
+    }
+
+    /// Has a viewer watch its room, if that is the name of it.
+    pub(super) fn take_seat(&self, stream: &str) -> bool {
+        let seat = self.seat.as_ref().filter(|_| stream == self.stream);
+        seat.map(Seat::take).is_some()
+    }
+
+    /// The tracks of a viewer of a room are to show something else.
+    pub(super) fn leave_seat(&self) {
+        if let Some(seat) = &self.seat {
+            seat.leave();
+        }
     }
 
     pub(super) fn shown(&self) -> MutexGuard<'_, Option<String>> {

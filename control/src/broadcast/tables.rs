@@ -21,6 +21,7 @@ use super::publishers::{Publishers, Role, TakeoverBack};
 use super::{BroadcastError, BroadcastLimits, Session};
 use crate::events::Events;
 use crate::model::{AttachError, CloseReason, Transport, TransportKind, Unshown, attach_all};
+use crate::rooms::{Publishing, Rooms, Seat};
 
 #[derive(Default)]
 pub(super) struct Stream {
@@ -35,7 +36,6 @@ pub(super) struct Stream {
     pub(super) delay: Option<DelayBounds>,
 }
 
-#[derive(Default)]
 pub(super) struct Tables {
     pub(super) streams: HashMap<String, Stream>,
     pub(super) sessions: HashMap<String, Arc<Session>>,
@@ -46,9 +46,24 @@ pub(super) struct Tables {
     pub(super) playout_rules: Vec<PlayoutRule>,
     pub(super) takeover_back: TakeoverBack,
     pub(super) events: Events,
+    rooms: Rooms,
 }
 
 impl Tables {
+    pub(super) fn new(events: Events, rooms: Rooms) -> Self {
+        Self {
+            streams: HashMap::new(),
+            sessions: HashMap::new(),
+            by_transport: HashMap::new(),
+            followed: Followed::default(),
+            looked_at: false,
+            playout_rules: Vec::new(),
+            takeover_back: TakeoverBack::default(),
+            events,
+            rooms,
+        }
+    }
+
     pub(super) fn check_room(
         &self,
         stream: &str,
@@ -77,8 +92,9 @@ impl Tables {
         role: Role,
         stream: &str,
         transport: Transport,
+        seat: Option<Seat>,
     ) -> Arc<Session> {
-        let session = Arc::new(Session::new(kind, role, stream, transport));
+        let session = Arc::new(Session::new(kind, role, stream, transport, seat));
         self.sessions
             .insert(session.id.clone(), Arc::clone(&session));
         self.by_transport
@@ -116,7 +132,10 @@ impl Tables {
             return;
         }
         match session.kind {
-            TransportKind::View => self.move_viewer(session, None),
+            TransportKind::View => {
+                session.leave_seat();
+                self.move_viewer(session, None);
+            }
             TransportKind::Publish => {
                 self.take_away(&session.stream, &Publisher::from(session));
             }
@@ -181,6 +200,12 @@ impl Tables {
         if let Some(entry) = self.streams.get_mut(name) {
             entry.announce(name, &self.events);
             self.followed.tell(name, entry.publishers.on_air());
+            let publishing = entry.publishers.on_air().map(|publisher| Publishing {
+                id: publisher.id(),
+                source: publisher.source(),
+                incoming: publisher.incoming(),
+            });
+            self.rooms.published(name, publishing);
             entry.tell_publisher();
             entry.show_on_air(name);
         }

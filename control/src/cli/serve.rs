@@ -17,8 +17,8 @@ use crate::access::Access;
 use crate::admin::{
     AdminError, AdminServer, Methods, add_access_methods, add_broadcast_methods, add_event_methods,
     add_ingest_methods, add_log_methods, add_output_methods, add_player_methods, add_push_methods,
-    add_recorder_methods, add_rtmp_methods, add_rtsp_methods, add_streamer_methods,
-    add_thumbnail_methods,
+    add_recorder_methods, add_room_methods, add_rtmp_methods, add_rtsp_methods,
+    add_streamer_methods, add_thumbnail_methods,
 };
 use crate::broadcast::{Broadcast, BroadcastLimits};
 use crate::config::{Config, ConfigError, Listen};
@@ -156,6 +156,7 @@ async fn serve(config: Config, log: LogControl) -> Result<(), ServeError> {
     add_broadcast_methods(&mut methods, &broadcast);
     add_access_methods(&mut methods, broadcast.access());
     add_event_methods(&mut methods, broadcast.events());
+    add_room_methods(&mut methods, broadcast.rooms());
     let players = Players::new(broadcast.clone(), Recordings::new(&config.recordings));
     add_player_methods(&mut methods, &players);
     let audio = AudioOptions {

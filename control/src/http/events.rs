@@ -36,9 +36,18 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 
 /// The value of the `Link` field that tells a viewer where to ask for events.
-pub(super) fn link(session: &str, query: &str) -> String {
-    let names = EventKind::ALL.map(name).join(",");
-    format!("<{session}/sse{query}>; rel=\"{RELATION}\"; events=\"{names}\"")
+pub(super) fn link(address: &str, query: &str, session: &Session) -> String {
+    let names: Vec<_> = kinds(session).iter().copied().map(name).collect();
+    let names = names.join(",");
+    format!("<{address}/sse{query}>; rel=\"{RELATION}\"; events=\"{names}\"")
+}
+
+/// The events there are of what a session watches.
+fn kinds(session: &Session) -> &'static [EventKind] {
+    match session.is_of_room() {
+        true => &EventKind::OF_ROOMS,
+        false => &EventKind::OF_STREAMS,
+    }
 }
 
 /// Requests to where event streams are made, below a viewer's session.
@@ -83,10 +92,10 @@ async fn create(session: &Session, request: Request) -> Result<Response, Refusal
     let (parts, content) = request.into_parts();
     let content = body(Request::from_parts(parts.clone(), content)).await?;
     let wanted = if content.is_empty() {
-        EventKind::ALL.to_vec()
+        kinds(session).to_vec()
     } else {
         check_type(&parts.headers, JSON)?;
-        wanted(&content)?
+        wanted(&content, kinds(session))?
     };
     let subscription = session.subscribe(&wanted)?;
     let mut response = StatusCode::CREATED.into_response();
@@ -101,16 +110,17 @@ async fn create(session: &Session, request: Request) -> Result<Response, Refusal
 }
 
 /// The events named in a JSON array. Others than ours are let pass: later revisions have more.
-fn wanted(content: &[u8]) -> Result<Vec<EventKind>, Refusal> {
+fn wanted(content: &[u8], ours: &[EventKind]) -> Result<Vec<EventKind>, Refusal> {
     let names: Vec<String> =
         serde_json::from_slice(content).map_err(|error| Refusal::Events(error.to_string()))?;
-    let wanted = EventKind::ALL
-        .into_iter()
+    let ours = ours.iter().copied();
+    let wanted = ours
+        .clone()
         .filter(|kind| names.iter().any(|given| given == name(*kind)));
     let wanted: Vec<_> = wanted.collect();
     if wanted.is_empty() {
-        let ours = EventKind::ALL.map(name).join(", ");
-        return Err(Refusal::Events(format!("there are {ours}")));
+        let ours: Vec<_> = ours.map(name).collect();
+        return Err(Refusal::Events(format!("there are {}", ours.join(", "))));
     }
     Ok(wanted)
 }
@@ -153,6 +163,9 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Layers => "layers",
         EventKind::Paused => "paused",
         EventKind::ViewerCount => "viewercount",
+        EventKind::Room => "room",
+        EventKind::Slots => "slots",
+        EventKind::Speaker => "speaker",
     }
 }
 
@@ -163,6 +176,11 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
         StreamEvent::Paused(paused) => (EventKind::Paused, json!({ "paused": paused })),
         StreamEvent::ViewerCount(count) => {
             (EventKind::ViewerCount, json!({ "viewercount": count }))
+        }
+        StreamEvent::Room(room) => (EventKind::Room, json!(**room)),
+        StreamEvent::Slots(slots) => (EventKind::Slots, json!(**slots)),
+        StreamEvent::Speaker(member) => {
+            (EventKind::Speaker, json!({ "member": member.as_deref() }))
         }
         StreamEvent::Layers(layers) => {
             let layers: Vec<_> = layers.iter().map(layer).collect();

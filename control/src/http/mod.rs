@@ -33,6 +33,7 @@ use crate::broadcast::{Broadcast, StreamInfo};
 use crate::http::guard::Guard;
 use crate::http::reply::Refusal;
 use crate::model::TransportKind;
+use crate::rooms::RoomInfo;
 use crate::sdp::limits::MAX_DESCRIPTION_BYTES;
 
 pub use ingests::ingests_router;
@@ -100,6 +101,7 @@ pub fn router(broadcast: Broadcast, ice_servers: &[String]) -> Router {
         .layer(axum::middleware::map_response(cors::allow_any_origin))
         .route("/api/streams", get(streams))
         .merge(codes)
+        .route("/api/rooms", get(rooms))
         .layer(DefaultBodyLimit::max(MAX_DESCRIPTION_BYTES))
         .with_state(state)
         .merge(crate::web::router())
@@ -133,20 +135,37 @@ async fn streams(
     State(state): State<HttpState>,
     request: Request,
 ) -> Result<Json<Vec<StreamInfo>>, Refusal> {
-    let access = state.broadcast.access();
+    let mut streams = state.broadcast.streams();
+    let may_see = check_list(&state, &request)?;
+    streams.retain(|stream| may_see(&stream.name));
+    Ok(Json(streams))
+}
+
+/// The rooms that who asks may watch.
+async fn rooms(
+    State(state): State<HttpState>,
+    request: Request,
+) -> Result<Json<Vec<RoomInfo>>, Refusal> {
+    let mut rooms = state.broadcast.rooms().list();
+    let may_see = check_list(&state, &request)?;
+    rooms.retain(|room| may_see(&format!("{}~", room.room)));
+    Ok(Json(rooms))
+}
+
+/// Whether who asks may have a list at all, and which streams it may have in it.
+fn check_list(state: &HttpState, request: &Request) -> Result<impl Fn(&str) -> bool, Refusal> {
+    let access = state.broadcast.access().clone();
     let shown = guard::shown(request.headers(), request.uri());
-    let token = shown.as_ref().map(|(token, _)| token.as_str());
+    let token = shown.map(|(token, _)| token);
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let asked = Asked {
         right: Right::Watch,
         stream: None,
-        token,
+        token: token.as_deref(),
         door: "http",
         remote: peer.map(|peer| peer.ip()),
     };
     let listed = access.check_list(&asked);
     listed.map_err(|why| Refusal::Access(why, false))?;
-    let mut streams = state.broadcast.streams();
-    streams.retain(|stream| access.may_see(&stream.name, token, "http"));
-    Ok(Json(streams))
+    Ok(move |stream: &str| access.may_see(stream, token.as_deref(), "http"))
 }

@@ -106,7 +106,7 @@ fn sdp_status(error: &SdpError) -> StatusCode {
 
 fn broadcast_status(error: &BroadcastError) -> StatusCode {
     match error {
-        BroadcastError::Name => StatusCode::BAD_REQUEST,
+        BroadcastError::Name | BroadcastError::Room(_) => StatusCode::BAD_REQUEST,
         BroadcastError::Occupied(_)
         | BroadcastError::BackupOccupied(_)
         | BroadcastError::Silent(..)

@@ -70,12 +70,13 @@ async fn create(
 ) -> Result<Response, Refusal> {
     let role = role(request.uri().query())?;
     let (query, grant) = (InAddress::of(&request), guard::grant(&request));
+    let member = parameter(request.uri().query(), "member").map(str::to_owned);
     let body = read(request, SDP).await?;
     let offer = Offer::parse(&body)?;
     let name = stream.to_owned();
     let created = state.change(move |broadcast| match kind {
         TransportKind::Publish => broadcast.publish_as(&name, role, &offer),
-        TransportKind::View => broadcast.watch(&name, &offer),
+        TransportKind::View => broadcast.watch_as(&name, member.as_deref(), &offer),
     });
     let Created { session, answer } = created.await??;
     if let Some(grant) = grant {
@@ -100,7 +101,7 @@ async fn create(
     }
     if kind == TransportKind::View {
         for link in [
-            events::link(&location, &query),
+            events::link(&location, &query, &session),
             layer::link(&location, &query),
         ] {
             if let Ok(value) = HeaderValue::from_str(&link) {
@@ -124,12 +125,17 @@ fn hold(broadcast: &Broadcast, session: &Arc<Session>, grant: &Grant) {
 /// What a publisher is to be: `?role=backup` stands in the URL because that is all that most programs
 /// that publish let one choose. Other parameters are for others, such as a proxy.
 fn role(query: Option<&str>) -> Result<Role, Refusal> {
-    let mut parameters = query.unwrap_or_default().split('&');
-    match parameters.find_map(|parameter| parameter.strip_prefix("role=")) {
+    match parameter(query, "role") {
         None | Some("primary") => Ok(Role::Primary),
         Some("backup") => Ok(Role::Backup),
         Some(_) => Err(Refusal::Role),
     }
+}
+
+/// A parameter of the URL. Names have no characters that would be escaped there.
+fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let mut parameters = query.unwrap_or_default().split('&');
+    parameters.find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
 }
 
 async fn patch(session: &Session, request: Request) -> Result<Response, Refusal> {

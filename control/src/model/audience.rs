@@ -1,4 +1,4 @@
-//! Shows a publisher to many viewers at once.
+//! Shows a publisher to many viewers at once, or the members of a room to each other.
 //!
 //! Viewers who negotiated alike make one group, and a group goes to the shards in few commands: ten
 //! thousand viewers change over in some tens of milliseconds, within which others have their turn at
@@ -71,29 +71,35 @@ pub(crate) fn attach_all<'a>(
     viewers: impl IntoIterator<Item = &'a OutgoingStream>,
     incoming: &'a IncomingStream,
 ) -> Unshown {
+    let viewers = viewers.into_iter();
+    attach_pairs(viewers.flat_map(|viewer| viewer.pairs(incoming)))
+}
+
+/// Shows on each of these tracks, none of which is there twice, what stands with it, or nothing.
+pub(crate) fn attach_pairs<'a>(
+    pairs: impl IntoIterator<Item = (&'a OutgoingTrack, Option<&'a Arc<IncomingTrack>>)>,
+) -> Unshown {
     let mut unshown = Unshown::default();
     let mut maps = Maps::default();
     let mut groups: HashMap<(RenditionId, PayloadMap), Group<'a>> = HashMap::new();
-    for viewer in viewers {
-        for (track, source) in viewer.pairs(incoming) {
-            let Some(source) = source else {
-                detach(track, &mut unshown);
-                continue;
-            };
-            let map = maps.of(track, source);
-            if map.iter().all(Option::is_none) {
-                detach(track, &mut unshown);
-                unshown.add(1, AttachError::no_common_codec(source));
-                continue;
-            }
-            let rendition = track.choose(source, None).rendition();
-            let group = groups.entry((rendition, map.clone()));
-            let group = group.or_insert_with(|| Group {
-                source,
-                tracks: Vec::new(),
-            });
-            group.tracks.push(track);
+    for (track, source) in pairs {
+        let Some(source) = source else {
+            detach(track, &mut unshown);
+            continue;
+        };
+        let map = maps.of(track, source);
+        if map.iter().all(Option::is_none) {
+            detach(track, &mut unshown);
+            unshown.add(1, AttachError::no_common_codec(source));
+            continue;
         }
+        let rendition = track.choose(source, None).rendition();
+        let group = groups.entry((rendition, map.clone()));
+        let group = group.or_insert_with(|| Group {
+            source,
+            tracks: Vec::new(),
+        });
+        group.tracks.push(track);
     }
     // Sound first: its pauses are noticed most, and it takes less.
     let mut groups: Vec<_> = groups.into_iter().collect();

@@ -20,6 +20,19 @@ use crate::sdp::{
 /// Most tracks of a kind that one viewer is sent.
 const VIEWER_TRACKS: TrackLimits = TrackLimits { audio: 8, video: 8 };
 
+/// Most slots of a kind that one viewer of a room is sent.
+const SLOTS: TrackLimits = TrackLimits {
+    audio: 8,
+    video: 16,
+};
+
+/// What tracks that are played together have in common.
+const STREAM: &str = "fanmill";
+
+/// The stream of tracks that belong to none (RFC 8830 2): a browser would hold back the sound of one
+/// member until the picture of another is there.
+const NO_STREAM: &str = "-";
+
 /// Why an offer made no transport.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,11 +103,30 @@ impl Endpoint {
     /// # Errors
     /// [`OfferError`]; nothing is left of the transport then.
     pub fn view(&self, offer: &Offer) -> Result<(Transport, String), OfferError> {
+        self.send(offer, VIEWER_TRACKS, STREAM)
+    }
+
+    /// Answers a viewer's offer as [`view`](Self::view) does, where each track is a slot that shows
+    /// now this, now that: at most 8 of sound and 16 of pictures, none of which is played in time with
+    /// another. Call it inside the runtime.
+    ///
+    /// # Errors
+    /// [`OfferError`]; nothing is left of the transport then.
+    pub fn view_slots(&self, offer: &Offer) -> Result<(Transport, String), OfferError> {
+        self.send(offer, SLOTS, NO_STREAM)
+    }
+
+    fn send(
+        &self,
+        offer: &Offer,
+        limits: TrackLimits,
+        stream: &str,
+    ) -> Result<(Transport, String), OfferError> {
         let server = &self.0;
         let shard = server.place()?;
         let local = self.local_parameters(shard);
-        let answer = answer_viewer(offer, &local, VIEWER_TRACKS, |media| {
-            self.local_track(media)
+        let answer = answer_viewer(offer, &local, limits, |media| {
+            self.local_track(media, stream)
         })?;
         let outgoing = OutgoingStream::new(&answer.negotiated, server.names(), server.engine());
         let incoming = IncomingStream::empty();
@@ -154,14 +186,14 @@ impl Endpoint {
         }
     }
 
-    fn local_track(&self, media: &NegotiatedMedia) -> LocalTrack {
+    fn local_track(&self, media: &NegotiatedMedia, stream: &str) -> LocalTrack {
         let random = self.0.random();
         // An SSRC of zero stands for "none" in places.
         let ssrc = (random as u32).max(1);
         let rtx_ssrc = ((random >> 32) as u32).max(1);
         let kind = media.kind;
         LocalTrack {
-            stream_id: "fanmill".to_owned(),
+            stream_id: stream.to_owned(),
             track_id: format!("{kind}{}", media.track_index.unwrap_or(0)),
             ssrc,
             rtx_ssrc: Some(if rtx_ssrc == ssrc {

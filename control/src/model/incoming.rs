@@ -225,6 +225,14 @@ impl Encoding {
         self.engine.add_tap(self.rendition, spec)
     }
 
+    /// Asks the publisher for a keyframe, unless that was just done.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub fn request_keyframe(&self) -> Result<(), EngineError> {
+        self.engine.request_keyframe(self.rendition)
+    }
+
     /// Its rendition in the engine.
     pub fn rendition(&self) -> RenditionId {
         self.rendition

@@ -24,7 +24,7 @@ mod transponder;
 mod transport;
 
 pub use audience::Unshown;
-pub(crate) use audience::attach_all;
+pub(crate) use audience::{attach_all, attach_pairs};
 pub use endpoint::{Endpoint, OfferError};
 pub use fitting::Viewing;
 pub(crate) use hearing::Heard;

@@ -5,6 +5,7 @@
 mod events;
 mod list;
 mod media;
+mod rooms;
 mod tokens;
 
 use std::io;
@@ -24,6 +25,7 @@ Examples:
   fanmill ctl players                    table of the recordings that are played
   fanmill ctl tokens                     table of who may publish and watch
   fanmill ctl access.create '{\"streams\": \"cam*\", \"publish\": true, \"ttl_s\": 3600}'
+  fanmill ctl rooms                      table of the rooms
   fanmill ctl streams --json             the same as JSON (method stream.list)
   fanmill ctl events                     what happens, a line each, until it is stopped
   fanmill ctl events '{\"kinds\": [\"recorder.*\"], \"stream\": \"cam*\"}'
@@ -43,7 +45,8 @@ pub struct CtlArgs {
     /// Print JSON on one line
     #[arg(long)]
     json: bool,
-    /// `streams`, `transports`, `recorders`, `players`, `tokens`, `events`, or the name of an admin method
+    /// `streams`, `transports`, `recorders`, `players`, `tokens`, `rooms`, `events`, or the
+    /// name of an admin method
     method: String,
     /// The method's parameters: a JSON object, or an array of them in order
     #[arg(value_name = "JSON PARAMS", value_parser = parse_params)]
@@ -88,7 +91,7 @@ struct List {
     table: fn(Value) -> Result<String, CtlError>,
 }
 
-const LISTS: [List; 5] = [
+const LISTS: [List; 6] = [
     List {
         word: "streams",
         method: "stream.list",
@@ -113,6 +116,11 @@ const LISTS: [List; 5] = [
         word: "tokens",
         method: "access.list",
         table: tokens::tokens,
+    },
+    List {
+        word: "rooms",
+        method: "room.list",
+        table: rooms::rooms,
     },
 ];
 
