@@ -29,6 +29,10 @@ const INGESTS: &str = r#"[
    "drift_ppm": 87.4, "warnings": ["the video has <B>-frames"]}
 ]"#;
 
+const ROOMS: &str = r#"[
+  {"room": "kitchen", "members": 3, "viewers": 2, "speaker": "<b>ann</b>", "uptime_s": 7}
+]"#;
+
 /// Serves the pages on a free port, with these further routes; returns the address.
 async fn serve(more: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -42,6 +46,7 @@ fn streams(json: &'static str) -> Router {
     Router::new()
         .route("/api/streams", get(move || async move { json }))
         .route("/api/recorders", get(|| async { "[]" }))
+        .route("/api/rooms", get(|| async { ROOMS }))
         .route("/api/ingests", get(|| async { INGESTS }))
         .route(
             "/{stream}/thumbnail.jpg",
@@ -64,6 +69,7 @@ async fn pages_are_served_with_types_tags_and_a_policy() {
         ("/", "text/html; charset=utf-8"),
         ("/publish/a.b", "text/html; charset=utf-8"),
         ("/watch/a.b", "text/html; charset=utf-8"),
+        ("/room/a.b", "text/html; charset=utf-8"),
         ("/assets/webrtc.js", "text/javascript; charset=utf-8"),
         ("/assets/style.css", "text/css; charset=utf-8"),
         ("/assets/icon.svg", "image/svg+xml"),
@@ -145,6 +151,15 @@ async fn the_front_page_lists_streams_and_keeps_names_as_text() {
     ] {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
+    let rooms = page
+        .evaluate("document.getElementById('rooms').innerText")
+        .await
+        .unwrap();
+    let rooms = rooms.as_str().unwrap();
+    assert!(
+        rooms.contains("kitchen") && rooms.contains("3 members · <b>ann</b> speaks"),
+        "{rooms}"
+    );
     page.evaluate("document.getElementById('name').value = 'my-show'")
         .await
         .unwrap();

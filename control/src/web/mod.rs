@@ -1,4 +1,4 @@
-//! The pages for people: publish, watch, the list of streams, the recordings. Owns their files, which are
+//! The pages for people: publish, watch, rooms, the list of streams, the recordings. Owns their files, which are
 //! compiled into the binary, and the routes that serve them; the HTTP server merges [`router`]
 //! into its own. Must never serve anything but these files, nor read a file at run time.
 
@@ -43,6 +43,7 @@ macro_rules! page {
 /// | `/` | the live streams (reads `GET /api/streams`) |
 /// | `/publish/{stream}` | a WHIP client of `/whip/{stream}` |
 /// | `/watch/{stream}` | a WHEP client of `/whep/{stream}` |
+/// | `/room/{room}` | a member of a room, of `/whip/{room}~{member}` and `/whep/{room}~` |
 /// | `/recordings` | the recordings, to play here or as streams |
 /// | `/assets/…` | their scripts, style and icon |
 ///
@@ -55,6 +56,7 @@ where
         .route("/", serve(&HTML, page!("index.html")))
         .route("/publish/{stream}", serve(&HTML, page!("publish.html")))
         .route("/watch/{stream}", serve(&HTML, page!("watch.html")))
+        .route("/room/{room}", serve(&HTML, page!("room.html")))
         .route("/recordings", serve(&HTML, page!("recordings.html")))
         .route("/favicon.ico", serve(&IMAGE, page!("icon.svg")))
         .route("/assets/icon.svg", serve(&IMAGE, page!("icon.svg")))
@@ -65,6 +67,7 @@ where
             serve(&SCRIPT, page!("recordings.js")),
         )
         .route("/assets/publish.js", serve(&SCRIPT, page!("publish.js")))
+        .route("/assets/room.js", serve(&SCRIPT, page!("room.js")))
         .route("/assets/watch.js", serve(&SCRIPT, page!("watch.js")))
         .route("/assets/webrtc.js", serve(&SCRIPT, page!("webrtc.js")))
         .route(

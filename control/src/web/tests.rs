@@ -56,6 +56,8 @@ fn every_asset_that_is_named_exists() {
         page!("index.html"),
         page!("publish.html"),
         page!("watch.html"),
+        page!("room.html"),
+        page!("room.js"),
         page!("recordings.html"),
         page!("recordings.js"),
         page!("index.js"),

@@ -73,11 +73,13 @@ async function readEvents(body, tell, alive) {
 /** Follows one session's events until it is closed. */
 export class Events {
   /** `told` is called after every change of `live`, `paused`, `viewers` and `layers`; `ended` when the server says
-   * that the session is over. */
-  constructor(session, { told, ended }) {
+   * that the session is over. Other events than of streams are `wanted` by name, and `heard` gets each. */
+  constructor(session, { told, ended, wanted = WANTED, heard = () => {} }) {
     this.session = session;
     this.told = told;
     this.ended = ended;
+    this.wanted = wanted;
+    this.heard = heard;
     this.page = crypto.getRandomValues(new Uint32Array(2)).join('-');
     this.stream = null;
     this.reading = null;
@@ -160,7 +162,7 @@ export class Events {
     try {
       if (!this.stream) {
         const { eventsAddress: address } = this.session;
-        const made = await request('POST', address, JSON.stringify(WANTED));
+        const made = await request('POST', address, JSON.stringify(this.wanted));
         if (made.status === 404) return this.#over();
         const location = made.headers.get('Location');
         if (!made.ok || !location) throw new Error(`HTTP ${made.status}`);
@@ -169,7 +171,11 @@ export class Events {
       const response = await request('GET', this.stream);
       if (response.status === 404) return this.#over();
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      await readEvents(response.body, (name, data) => this.#tell(name, data), alive);
+      const tell = (name, data) => {
+        this.heard(name, data);
+        this.#tell(name, data);
+      };
+      await readEvents(response.body, tell, alive);
       return false;
     } finally {
       clearTimeout(timer);

@@ -170,6 +170,25 @@ function showAll(streams, recorders, ingests) {
   if (order.some((row, place) => list.children[place] !== row)) list.replaceChildren(...order);
 }
 
+function showRooms(rooms) {
+  const text = JSON.stringify(rooms);
+  const list = document.getElementById('rooms');
+  document.getElementById('rooms-section').hidden = rooms.length === 0;
+  if (list.dataset.shown === text) return;
+  list.dataset.shown = text;
+  const made = rooms.map(({ room, members, speaker }) => {
+    const row = element('li', 'card stream');
+    const about = element('div', 'about');
+    const title = element('a', 'name', room);
+    title.href = `/room/${encodeURIComponent(room)}`;
+    const count = members === 1 ? '1 member' : `${members} members`;
+    about.append(title, element('span', 'hint', speaker ? `${count} · ${speaker} speaks` : count));
+    row.append(about);
+    return row;
+  });
+  list.replaceChildren(...made);
+}
+
 // What the last press of a button came to, until the next.
 let problem = '';
 
@@ -199,11 +218,16 @@ function withNewToken() {
 
 async function look() {
   try {
-    const [streams, recorders, ingests] = await Promise.all([
+    const [all, rooms, recorders, ingests] = await Promise.all([
       get('/api/streams'),
+      optional('/api/rooms'),
       optional('/api/recorders'),
       optional('/api/ingests'),
     ]);
+    showRooms(rooms ?? []);
+    // Rooms are watched under a name that no stream has.
+    const isRoom = ({ name }) => (rooms ?? []).some(({ room }) => name === `${room}~`);
+    const streams = all.filter((stream) => !isRoom(stream));
     streams.sort((a, b) => Number(b.live) - Number(a.live) || a.name.localeCompare(b.name));
     showAll(streams, recorders, ingests);
     const nobody = 'Nobody is publishing yet. Name a stream above and be the first.';
