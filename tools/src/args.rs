@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fanmill_engine::srtp::Profile;
 use reqwest::Url;
 
-use crate::client::sdp::VideoCodec;
+use crate::client::sdp::{Slots, VideoCodec};
 use crate::viewer::Verify;
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,8 @@ Examples:
                                                 any WHIP and WHEP server
   fanmill-bench --whip http://host/whip/%n --whep http://host/whep/%n --publishers 4
                                                 several streams, viewers spread over them
+  fanmill-bench --room load --publishers 50 --viewers 50 --bitrate 150k --fps 15
+                                                a room of 50, each of whom sees and hears the others
   fanmill-bench --whep http://host/whep/live --viewers 50
                                                 watch a stream that somebody else publishes
   fanmill-bench --floor --viewers 500           what sending alone costs on this machine";
@@ -34,12 +36,19 @@ pub struct BenchArgs {
     /// Bearer token for both endpoints
     #[arg(long)]
     pub token: Option<String>,
-    /// Number of viewers [default: 100; without it and without --whep: search the largest]
+    /// Number of viewers [default: 100, in a room as many as publish; without it, --whep and --room:
+    /// search the largest]
     #[arg(long, short = 'n', value_name = "N")]
     pub viewers: Option<u64>,
     /// Number of publishers, each of one stream
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub publishers: u16,
+    /// Let the publishers be members of a room, who speak in turn, and the viewers watch it in slots
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["whip", "whep", "no_audio", "find_max", "floor"])]
+    pub room: Option<String>,
+    /// Tracks of sound and of pictures that each viewer asks for [default: 1,1; in a room 3,6]
+    #[arg(long, value_name = "AUDIO,VIDEO", value_parser = parse_slots)]
+    pub slots: Option<Slots>,
     /// Video bit rate of each stream, in bits per second; k and M are understood
     #[arg(long, value_name = "BPS", default_value = "2.5M", value_parser = parse_bitrate)]
     pub bitrate: u64,
@@ -175,11 +184,41 @@ impl BenchArgs {
         Ok(url)
     }
 
+    /// The tracks each viewer asks for.
+    #[must_use]
+    pub fn viewer_slots(&self) -> Slots {
+        let usual = match self.room {
+            Some(_) => Slots { audio: 3, video: 6 },
+            None => Slots { audio: 1, video: 1 },
+        };
+        let slots = self.slots.unwrap_or(usual);
+        Slots {
+            audio: if self.no_audio { 0 } else { slots.audio },
+            ..slots
+        }
+    }
+
     /// Whether the run is a search.
     #[must_use]
     pub fn searches(&self) -> bool {
-        self.find_max || (self.whep.is_none() && self.viewers.is_none() && !self.floor)
+        let nothing_asked = self.whep.is_none() && self.room.is_none() && self.viewers.is_none();
+        self.find_max || (nothing_asked && !self.floor)
     }
+}
+
+/// Reads numbers of slots such as `3,6`.
+///
+/// # Errors
+/// What to give instead.
+pub fn parse_slots(text: &str) -> Result<Slots, String> {
+    let slots = text.split_once(',').and_then(|(audio, video)| {
+        let slots = Slots {
+            audio: audio.parse().ok()?,
+            video: video.parse().ok()?,
+        };
+        (slots.audio <= 8 && (1..=16).contains(&slots.video)).then_some(slots)
+    });
+    slots.ok_or_else(|| "give at most 8 of sound and 1 to 16 of pictures, such as 3,6".to_owned())
 }
 
 /// Reads a bit rate such as `2.5M`.
@@ -227,6 +266,22 @@ mod tests {
             assert_eq!(named.profile(), profile);
             let parsed = <SrtpArg as clap::ValueEnum>::from_str(named.name(), false);
             assert_eq!(parsed, Ok(named));
+        }
+    }
+
+    #[test]
+    fn viewers_of_a_room_have_slots_and_others_a_track_of_each_kind() {
+        let slots = |args: &[&str]| {
+            let args = BenchArgs::parse_from(["fanmill-bench"].iter().chain(args));
+            let Slots { audio, video } = args.viewer_slots();
+            (audio, video)
+        };
+        assert_eq!(slots(&[]), (1, 1));
+        assert_eq!(slots(&["--no-audio"]), (0, 1));
+        assert_eq!(slots(&["--room", "r"]), (3, 6));
+        assert_eq!(slots(&["--room", "r", "--slots", "2,9"]), (2, 9));
+        for wrong in ["3", "3,0", "9,1", "1,17", "a,b"] {
+            assert!(parse_slots(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -104,7 +104,11 @@ async fn measure_server(args: &BenchArgs, own: Option<&OwnServer>) -> anyhow::Re
     let steps = if args.searches() {
         find_max::search(&mut bench).await
     } else {
-        let viewers = args.viewers.unwrap_or(100);
+        let usual = match args.room {
+            Some(_) => u64::from(args.publishers),
+            None => 100,
+        };
+        let viewers = args.viewers.unwrap_or(usual);
         bench.adjust(viewers).await;
         let duration = Duration::from_secs_f64(args.duration.clamp(0.1, 86_400.0));
         bench.measure(duration).await.map(|step| vec![step])
@@ -206,16 +210,23 @@ impl Bench {
             profiles: args.srtp.iter().map(|srtp| srtp.profile()).collect(),
             video: args.codec,
             audio: !args.no_audio,
+            levels: args.room.is_some(),
+            slots: args.viewer_slots(),
             extensions: args.extensions,
             gro: !args.no_gro,
             receive_buffer_bytes: args.receive_buffer,
         });
-        let whep = match (own, &args.whep) {
-            (Some(own), _) => own.endpoint("whep"),
-            (None, Some(whep)) => whep.clone(),
-            (None, None) => bail!("give --whep"),
+        let whep = match (own, &args.whep, &args.room) {
+            (Some(own), _, Some(room)) => own.endpoint("whep", &format!("{room}~?member=m%n")),
+            (Some(own), _, None) => own.endpoint("whep", "bench%n"),
+            (None, Some(whep), _) => whep.clone(),
+            (None, None, _) => bail!("give --whep"),
         };
-        let whip = own.map(|own| own.endpoint("whip")).or(args.whip.clone());
+        let whip = own.map(|own| match &args.room {
+            Some(room) => own.endpoint("whip", &format!("{room}~m%n")),
+            None => own.endpoint("whip", "bench%n"),
+        });
+        let whip = whip.or(args.whip.clone());
         let endpoints = (0..args.publishers)
             .map(|number| args.endpoint(&whep, number))
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -287,7 +298,7 @@ impl Bench {
         };
         self.load_bytes_per_second =
             undisturbed_bytes_per_second(shape) * f64::from(self.args.publishers);
-        self.publishers = Some(Publishers::start(sessions, shape)?);
+        self.publishers = Some(Publishers::start(sessions, shape, self.context.levels)?);
         Ok(())
     }
 

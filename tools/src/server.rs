@@ -113,10 +113,10 @@ impl OwnServer {
         self.pid
     }
 
-    /// Its WHIP or WHEP endpoints, with `%n` for the stream's number.
+    /// Its WHIP or WHEP endpoint of a stream, in whose name `%n` may stand for a number.
     #[must_use]
-    pub fn endpoint(&self, protocol: &str) -> String {
-        format!("http://127.0.0.1:{}/{protocol}/bench%n", self.http_port)
+    pub fn endpoint(&self, protocol: &str, stream: &str) -> String {
+        format!("http://127.0.0.1:{}/{protocol}/{stream}", self.http_port)
     }
 
     /// Ends it, gently first. Returns what it logged: warnings and errors.

@@ -22,8 +22,10 @@ use crate::client::sdp::{Answer, Format};
 use crate::measure::totals::{Counts, Totals, record_us};
 use crate::media::stamp::{self, Check};
 
-/// SSRCs one viewer receives: audio, video, RTX, and what a server may switch to.
-const MAX_STREAMS: usize = 8;
+/// SSRCs one viewer receives: audio, video, RTX, of each slot, and what a server may switch to.
+const MAX_STREAMS: usize = 64;
+/// Streams in one receiver report (RFC 3550 6.4.1).
+const MAX_REPORTED: usize = 31;
 /// Of the packets of a stream, one in so many is decrypted when sampling.
 const SAMPLE: u64 = 16;
 /// A packet this far ahead is always decrypted: it may begin another cycle of sequence numbers,
@@ -338,8 +340,9 @@ impl Viewer {
             Format::Rtx(media) => {
                 let original = payload.first_chunk::<2>().copied();
                 let counts = &mut lent.tally.counts;
+                let source = self.streams[place].ssrc;
                 if let Some(original) = original {
-                    self.recover(now_ns, media, original, counts);
+                    self.recover(now_ns, (source, media), original, counts);
                 }
             }
             Format::Video(codec) if !self.picture => {
@@ -360,10 +363,21 @@ impl Viewer {
     }
 
     // RFC 4588 4: the original sequence number precedes the payload.
-    fn recover(&mut self, now_ns: u64, media: u8, original: [u8; 2], counts: &mut Counts) {
+    fn recover(
+        &mut self,
+        now_ns: u64,
+        (source, media): (u32, u8),
+        original: [u8; 2],
+        counts: &mut Counts,
+    ) {
         let sequence_number = u16::from_be_bytes(original);
         let format = self.answer.format(media);
-        let stream = self.streams.iter_mut().find(|s| Some(s.format) == format);
+        let mut repairs = self.answer.repairs.iter();
+        let repaired = repairs.find(|(repair, _)| *repair == source);
+        let stream = self.streams.iter_mut().find(|stream| match repaired {
+            Some((_, media)) => stream.ssrc == *media,
+            None => Some(stream.format) == format,
+        });
         let Some(stream) = stream else {
             return;
         };
@@ -418,7 +432,8 @@ impl Viewer {
             .streams
             .iter()
             .find(|s| matches!(s.format, Format::Video(_)));
-        let mut out = [0; 512];
+        blocks.truncate(MAX_REPORTED);
+        let mut out = [0; 1024];
         let mut writer = RtcpWriter::new(&mut out);
         let mut written = writer.receiver_report(RECEIVER_SSRC, &blocks);
         if let Some(video) = video

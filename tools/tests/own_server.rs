@@ -11,15 +11,11 @@ fn run(arguments: &[&str]) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_fanmill-bench"))
-        .args([
-            "--viewers",
-            "5",
-            "--duration",
-            "2",
-            "--bitrate",
-            "1M",
-            "--quiet",
-        ])
+        .args(["--viewers", "5", "--duration", "2", "--quiet"])
+        .args(match arguments.contains(&"--bitrate") {
+            true => &[][..],
+            false => &["--bitrate", "1M"],
+        })
         .arg("--server")
         .arg(common::server())
         .arg("--json")
@@ -75,6 +71,26 @@ fn five_viewers_of_a_real_server_receive_whole_packets() {
 #[test]
 fn h264_over_the_oldest_srtp_profile_works_too() {
     assert_served(&run(&["--codec", "h264", "--srtp", "sha1", "--extensions"]));
+}
+
+#[test]
+fn members_of_a_room_receive_each_other_in_their_slots() {
+    let report = run(&[
+        "--room",
+        "kitchen",
+        "--publishers",
+        "5",
+        "--slots",
+        "2,3",
+        "--bitrate",
+        "100k",
+        "--verify",
+        "all",
+    ]);
+    assert_served(&report);
+    let counts = &report["steps"][0]["counts"];
+    assert_eq!(counts["duplicates"], 0);
+    assert_eq!(report["settings"]["slots"]["video"], 3);
 }
 
 #[test]

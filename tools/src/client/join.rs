@@ -9,7 +9,7 @@ use reqwest::{Client, Url};
 
 use super::dtls::{self, Identity, JoiningSocket};
 use super::ice::{Credentials, IceAgent};
-use super::sdp::{Answer, Offer, Ssrcs, VideoCodec};
+use super::sdp::{Answer, Offer, Slots, Ssrcs, VideoCodec};
 use super::{JoinError, SrtpKeys, signalling};
 use crate::clock::now_ns;
 use crate::net;
@@ -31,8 +31,12 @@ pub struct Context {
     pub profiles: Vec<Profile>,
     /// The video codec.
     pub video: VideoCodec,
-    /// Whether there is audio.
+    /// Whether publishers send audio.
     pub audio: bool,
+    /// Whether their packets of audio say how loud it is.
+    pub levels: bool,
+    /// The tracks that viewers ask for.
+    pub slots: Slots,
     /// Whether header extensions are offered.
     pub extensions: bool,
     /// Whether sockets take coalesced datagrams.
@@ -106,7 +110,14 @@ async fn converse(
     let seed = u64::from_be_bytes(std::array::from_fn(|i| for_seed[i]));
     let offer = Offer {
         ssrcs,
-        audio: context.audio,
+        slots: match ssrcs {
+            Some(_) => Slots {
+                audio: u8::from(context.audio),
+                video: 1,
+            },
+            None => context.slots,
+        },
+        levels: context.levels && ssrcs.is_some(),
         video: context.video,
         extensions: context.extensions,
         ice: &credentials,

@@ -17,6 +17,7 @@ pub const OPUS: u8 = 111;
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_CANDIDATES: usize = 32;
 const MAX_FORMATS: usize = 64;
+const MAX_SECTIONS: usize = 32;
 
 /// The video codecs the publisher can imitate.
 #[derive(
@@ -67,13 +68,24 @@ pub struct Ssrcs {
     pub rtx: u32,
 }
 
+/// How many sections of each kind an offer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Slots {
+    /// Of sound.
+    pub audio: u8,
+    /// Of pictures.
+    pub video: u8,
+}
+
 /// What an offer says.
 #[derive(Debug, Clone)]
 pub struct Offer<'a> {
     /// The sources, of a publisher; a viewer has none.
     pub ssrcs: Option<Ssrcs>,
-    /// Whether there is an audio section.
-    pub audio: bool,
+    /// Its sections; of a publisher at most one of each kind.
+    pub slots: Slots,
+    /// Whether packets of sound say how loud it is (RFC 6464), of a publisher.
+    pub levels: bool,
     /// The codec of the video section.
     pub video: VideoCodec,
     /// Whether header extensions are offered as browsers do.
@@ -98,30 +110,49 @@ const EXTENSIONS: [(u8, &str); 3] = [
     (4, "urn:ietf:params:rtp-hdrext:sdes:mid"),
 ];
 
+/// The identifier of the audio level among header extensions.
+pub const AUDIO_LEVEL_ID: u8 = 5;
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
 impl Offer<'_> {
     /// The session description.
     #[must_use]
     pub fn to_sdp(&self) -> String {
-        let mids = if self.audio { "0 1" } else { "1" };
+        let Slots { audio, video } = self.slots;
+        // The first of video is 1 whether there is audio or not.
+        let first_video = audio.max(1);
+        let audio = (0..audio).map(|mid| mid.to_string());
+        let video = (first_video..first_video + video).map(|mid| mid.to_string());
+        let mids: Vec<_> = audio.clone().chain(video.clone()).collect();
+        let mids = mids.join(" ");
         let mut sdp = format!(
             "v=0\r\no=- {} 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
              a=group:BUNDLE {mids}\r\na=msid-semantic: WMS *\r\n",
             u64::from(self.candidate.port()) + 1_000_000,
         );
-        if self.audio {
-            self.section(&mut sdp, "audio", "0", &OPUS.to_string());
-            sdp.push_str("a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n");
-            if let Some(ssrc) = self.ssrcs.and_then(|ssrcs| ssrcs.audio) {
-                source(&mut sdp, ssrc, "a");
-            }
+        for mid in audio {
+            self.audio(&mut sdp, &mid);
         }
-        self.video(&mut sdp);
+        for mid in video {
+            self.video(&mut sdp, &mid);
+        }
         sdp
     }
 
-    fn video(&self, sdp: &mut String) {
+    fn audio(&self, sdp: &mut String, mid: &str) {
+        self.section(sdp, "audio", mid, &OPUS.to_string());
+        if self.levels {
+            line(sdp, format_args!("a=extmap:{AUDIO_LEVEL_ID} {AUDIO_LEVEL}"));
+        }
+        sdp.push_str("a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n");
+        if let Some(ssrc) = self.ssrcs.and_then(|ssrcs| ssrcs.audio) {
+            source(sdp, ssrc, "a");
+        }
+    }
+
+    fn video(&self, sdp: &mut String, mid: &str) {
         let (pt, rtx) = (self.video.payload_type(), self.video.rtx_payload_type());
-        self.section(sdp, "video", "1", &format!("{pt} {rtx}"));
+        self.section(sdp, "video", mid, &format!("{pt} {rtx}"));
         match self.video {
             VideoCodec::Vp8 => line(sdp, format_args!("a=rtpmap:{pt} VP8/90000")),
             VideoCodec::H264 => {
@@ -218,6 +249,8 @@ pub struct Answer {
     pub candidates: Vec<SocketAddr>,
     /// The accepted payload types.
     pub formats: Vec<(u8, Format)>,
+    /// Sources of retransmissions, each with the source whose packets it repeats.
+    pub repairs: Vec<(u32, u32)>,
 }
 
 /// Why an answer cannot be used.
@@ -252,10 +285,11 @@ impl Answer {
         let (mut ufrag, mut pwd, mut fingerprint, mut setup) = (None, None, None, None);
         let mut candidates: Vec<(u32, SocketAddr)> = Vec::new();
         let mut sections: Vec<Section<'_>> = Vec::new();
+        let mut repairs = Vec::new();
         for line in sdp.lines() {
             let line = line.trim_end();
             if let Some(media) = line.strip_prefix("m=") {
-                if sections.len() >= 8 {
+                if sections.len() >= MAX_SECTIONS {
                     break;
                 }
                 let rejected = media.split(' ').nth(1) == Some("0") && !sdp.contains("bundle-only");
@@ -278,6 +312,7 @@ impl Answer {
                 "candidate" if candidates.len() < MAX_CANDIDATES => {
                     candidates.extend(candidate(value));
                 }
+                "ssrc-group" if repairs.len() < MAX_SECTIONS => repairs.extend(repair(value)),
                 "rtpmap" | "fmtp" => {
                     if let Some(section) = sections.last_mut() {
                         section.format(name, value);
@@ -294,7 +329,12 @@ impl Answer {
         if candidates.is_empty() {
             return Err(AnswerError::Missing("a=candidate of UDP"));
         }
-        let formats: Vec<_> = sections.iter().flat_map(Section::formats).collect();
+        let mut formats: Vec<_> = Vec::new();
+        for format in sections.iter().flat_map(Section::formats) {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
         if !formats.iter().any(|(_, f)| matches!(f, Format::Video(_))) {
             return Err(AnswerError::NoVideo);
         }
@@ -306,6 +346,7 @@ impl Answer {
             fingerprint: fingerprint.ok_or(AnswerError::Missing("a=fingerprint:sha-256"))?,
             candidates: candidates.into_iter().map(|(_, address)| address).collect(),
             formats,
+            repairs,
         })
     }
 
@@ -354,6 +395,13 @@ impl<'a> Section<'a> {
             Some((payload_type, format))
         })
     }
+}
+
+/// RFC 4588 8.6: `FID`, the source of the media, and that of its retransmissions.
+fn repair(value: &str) -> Option<(u32, u32)> {
+    let mut parts = value.strip_prefix("FID ")?.split_ascii_whitespace();
+    let media = parts.next()?.parse().ok()?;
+    Some((parts.next()?.parse().ok()?, media))
 }
 
 /// RFC 8122 5: `sha-256` and 32 hexadecimal bytes with colons.

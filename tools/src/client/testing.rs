@@ -44,6 +44,7 @@ pub fn session(profile: Profile) -> (Session, Peer) {
                 (96, Format::Video(VideoCodec::Vp8)),
                 (97, Format::Rtx(96)),
             ],
+            repairs: Vec::new(),
         },
         early: Vec::new(),
         posted_ns: 0,

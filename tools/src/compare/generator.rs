@@ -59,7 +59,7 @@ impl<'a> Generator<'a> {
         let mut command = self.command(load);
         for protocol in ["whip", "whep"] {
             command.arg(format!("--{protocol}"));
-            command.arg(server.endpoint(protocol));
+            command.arg(server.endpoint(protocol, "bench%n"));
         }
         command.args(["--srtp", args.srtp.name()]);
         // The fronts of the peers tell at /pid which process it is.

@@ -130,3 +130,23 @@ fn a_nack_is_answered_with_the_same_payload_behind_its_number() {
     assert_eq!(again[0].payload[2..], video.payload);
     assert_eq!(pair.counters.nacked.load(Ordering::Relaxed), 2);
 }
+
+#[test]
+fn who_has_the_turn_is_as_loud_as_speech_and_others_are_not() {
+    let mut pair = Pair::new();
+    pair.publisher.turns = Some(1);
+    pair.publisher.send_due(200_000_000, &pair.counters);
+    let sound = pair.received();
+    let sound: Vec<_> = sound
+        .iter()
+        .filter(|packet| packet.header.ssrc == 1)
+        .collect();
+    assert!(sound.len() > 5 && sound.iter().all(|packet| packet.header.extension.is_some()));
+    let of = |publisher, now_ns| {
+        (0..12)
+            .map(|at| loudness(publisher, 3, at, now_ns))
+            .min()
+            .unwrap()
+    };
+    assert!(of(1, TURN_NS) < 40 && of(1, 0) >= 70 && of(0, 3 * TURN_NS) < 40);
+}

@@ -337,6 +337,9 @@ pub struct Settings {
     pub codec: crate::client::sdp::VideoCodec,
     /// Whether there is audio.
     pub audio: bool,
+    /// The tracks each viewer asked for.
+    #[serde(default)]
+    pub slots: Option<crate::client::sdp::Slots>,
     /// Whether sockets take coalesced datagrams.
     pub gro: bool,
     /// Which packets were decrypted.
@@ -374,6 +377,7 @@ impl Report {
                 fps: args.fps,
                 codec: args.codec,
                 audio: !args.no_audio,
+                slots: Some(args.viewer_slots()),
                 gro: !args.no_gro,
                 verify: args.verify,
                 srtp: args.srtp.clone(),

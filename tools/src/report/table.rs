@@ -39,6 +39,16 @@ fn heading(out: &mut String, report: &Report) -> std::fmt::Result {
         settings.processor,
         settings.kernel,
     )?;
+    if let Some(slots) = settings
+        .slots
+        .filter(|slots| slots.audio > 1 || slots.video > 1)
+    {
+        let crate::client::sdp::Slots { audio, video } = slots;
+        writeln!(
+            out,
+            "each viewer with {audio} slots of sound and {video} of pictures"
+        )?;
+    }
     match (&settings.own_server_shards, &settings.whep) {
         (Some(shards), _) => writeln!(out, "server started here with {shards} shard(s)\n"),
         (None, Some(whep)) => writeln!(out, "server at {whep}\n"),

@@ -75,7 +75,8 @@ fn offers_have_the_sections_they_say() {
     };
     let mut offer = Offer {
         ssrcs: None,
-        audio: true,
+        slots: Slots { audio: 1, video: 1 },
+        levels: false,
         video: VideoCodec::H264,
         extensions: false,
         ice: &ice,
@@ -89,7 +90,21 @@ fn offers_have_the_sections_they_say() {
     assert!(!view.contains("a=ssrc") && !view.contains("a=extmap"));
     assert!(view.lines().all(|line| line.len() < 200));
 
-    offer.audio = false;
+    offer.slots = Slots { audio: 3, video: 2 };
+    let slots = offer.to_sdp();
+    assert!(slots.contains("a=group:BUNDLE 0 1 2 3 4\r\n"));
+    assert_eq!(slots.matches("m=audio").count(), 3);
+    assert_eq!(slots.matches("m=video").count(), 2);
+    assert!(slots.contains("a=mid:4\r\n"));
+
+    offer.slots = Slots { audio: 1, video: 1 };
+    offer.levels = true;
+    assert!(
+        offer
+            .to_sdp()
+            .contains("a=extmap:5 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n")
+    );
+    offer.slots.audio = 0;
     offer.extensions = true;
     offer.ssrcs = Some(Ssrcs {
         audio: None,
