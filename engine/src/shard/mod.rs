@@ -10,6 +10,7 @@ pub(crate) mod changes;
 mod core;
 pub(crate) mod estimates;
 mod ice;
+pub(crate) mod layers;
 pub(crate) mod links;
 mod newcomers;
 mod outgoing;
