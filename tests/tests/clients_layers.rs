@@ -1,9 +1,10 @@
-//! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one.
+//! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one, or the
+//! one they choose.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fanmill_tests::clients::console::Console;
+use fanmill_tests::clients::console::{Console, Received};
 use fanmill_tests::clients::{Stage, node};
 use fanmill_tests::{Browser, mp4, scene, wait};
 use serde_json::{Value, json};
@@ -121,21 +122,56 @@ async fn one_who_chooses_gets_it_and_nobody_else(stage: &Stage, browser: &Browse
     page.close().await
 }
 
-/// A key picture of an upper spatial layer needs those below: viewers get them all.
-async fn a_scalable_stream_is_decoded(codec: &str, extensions: &[&str]) -> Result<()> {
+/// What a viewer of layers is to see: which it asks for, the width, and the pictures a second.
+struct Shown {
+    layers: Value,
+    width: u64,
+    fps: std::ops::Range<f64>,
+}
+
+fn shown(layers: Value, width: u64, fps: std::ops::Range<f64>) -> Shown {
+    Shown { layers, width, fps }
+}
+
+/// Pictures a second of one picture in four, and of nearly all, at a publisher's fifteen.
+const SLOW: std::ops::Range<f64> = 1.0..6.0;
+const FLUENT: std::ops::Range<f64> = 8.0..100.0;
+
+/// A viewer who chose layers by hand sees them, its picture going on meanwhile.
+async fn sees(stage: &Stage, viewer: &Console, wanted: &Shown) -> Result<Received> {
+    let details = json!({"stream": "stage"});
+    let details = stage.server().admin("stream.get", details).await?;
+    let mut choice = wanted.layers.clone();
+    choice["transport"] = details["viewer_list"][0]["transport"].clone();
+    let before = viewer.receives("anything", |_| true).await?;
+    stage.server().admin("transport.select", choice).await?;
+    let what = format!("{}", wanted.layers);
+    let good = |seen: &Received| {
+        let frames = seen.frames > before.frames + 5;
+        seen.width == wanted.width && wanted.fps.contains(&seen.fps) && frames
+    };
+    match viewer.receives(&what, good).await {
+        Ok(seen) => Ok(seen),
+        Err(error) => {
+            let details = json!({"stream": "stage"});
+            let now = stage.server().admin("stream.get", details).await?;
+            Err(error.context(format!("{now}\n{}", stage.log())))
+        }
+    }
+}
+
+/// A viewer is given lower layers and asks for no key picture; then more again.
+async fn layers_are_chosen(mut options: Value, extensions: &[&str], down: &[Shown]) -> Result<()> {
     let stage = Stage::new().await?;
     let browser = Browser::start().await?;
     let publisher = Console::open(&browser, stage.server()).await?;
-    let options = json!({
-        "codec": codec,
-        "size": [960, 540],
-        "encodings": [{ "scalabilityMode": "L3T3_KEY", "maxBitrate": 1_200_000 }],
-    });
+    options["size"] = json!([960, 540]);
+    let mode = options["encodings"][0]["scalabilityMode"].clone();
     let viewing = json!({ "extensions": extensions });
     publisher.publish(&stage.whip(), &options).await?;
-    let mode = "clients.publisher.getSenders().find((s) => s.track.kind === 'video')\
+    let used = "clients.publisher.getSenders().find((s) => s.track.kind === 'video')\
                 .getParameters().encodings[0].scalabilityMode";
-    assert_eq!(publisher.evaluate(mode).await?, "L3T3_KEY");
+    assert_eq!(publisher.evaluate(used).await?, mode);
     let viewer = Console::open(&browser, stage.server()).await?;
     viewer.watch(&stage.whep(), &viewing).await?;
     viewer
@@ -144,19 +180,73 @@ async fn a_scalable_stream_is_decoded(codec: &str, extensions: &[&str]) -> Resul
         })
         .await
         .with_context(|| stage.log())?;
-    viewer.plays(SECONDS.into()).await?;
+    let before = viewer.plays(2).await?;
+    let mut last = before;
+    for wanted in down {
+        last = sees(&stage, &viewer, wanted).await?;
+    }
+    ensure!(
+        (last.keyframes, last.plis) == (before.keyframes, before.plis),
+        "{last:?} after {before:?}"
+    );
+    let all = sees(&stage, &viewer, &shown(json!({}), 960, FLUENT)).await?;
+    ensure!(
+        all.plis == before.plis && all.nacks < before.nacks + 50,
+        "{all:?} after {before:?}"
+    );
     publisher.end().await?;
     stage.check_unspoiled().await
 }
 
-#[tokio::test]
-async fn all_layers_of_scalable_vp9_are_decoded() -> Result<()> {
-    a_scalable_stream_is_decoded("VP9", &[]).await
+/// Three sizes and three rates, each choosable.
+fn three_by_three() -> [Shown; 4] {
+    [
+        shown(json!({"spatial_layer": 1}), 480, FLUENT),
+        shown(json!({"spatial_layer": 1, "temporal_layer": 0}), 480, SLOW),
+        shown(json!({"spatial_layer": 0, "temporal_layer": 0}), 240, SLOW),
+        shown(
+            json!({"spatial_layer": 0, "temporal_layer": 2}),
+            240,
+            FLUENT,
+        ),
+    ]
+}
+
+/// A publisher's offer of one encoding in layers.
+fn scalable(codec: &str, mode: &str) -> Value {
+    let encoding = json!({ "scalabilityMode": mode, "maxBitrate": 1_200_000 });
+    json!({ "codec": codec, "encodings": [encoding] })
 }
 
 #[tokio::test]
-async fn all_layers_of_scalable_av1_are_decoded() -> Result<()> {
-    a_scalable_stream_is_decoded("AV1", &[DEPENDENCY_DESCRIPTOR]).await
+async fn layers_of_scalable_vp9_are_decoded_and_chosen() -> Result<()> {
+    layers_are_chosen(scalable("VP9", "L3T3_KEY"), &[], &three_by_three()).await
+}
+
+#[tokio::test]
+async fn layers_of_scalable_av1_are_decoded_and_chosen() -> Result<()> {
+    let extensions = [DEPENDENCY_DESCRIPTOR];
+    layers_are_chosen(scalable("AV1", "L3T3"), &extensions, &three_by_three()).await
+}
+
+fn three_rates() -> [Shown; 2] {
+    [
+        shown(json!({"temporal_layer": 0}), 960, SLOW),
+        shown(json!({"max_temporal_layer": 1}), 960, 5.0..9.5),
+    ]
+}
+
+#[tokio::test]
+async fn temporal_layers_of_vp8_are_chosen() -> Result<()> {
+    let mut offer = scalable("VP8", "L1T3");
+    offer["without"] = json!([DEPENDENCY_DESCRIPTOR]);
+    layers_are_chosen(offer, &[], &three_rates()).await
+}
+
+/// Then its payload tells nothing of them.
+#[tokio::test]
+async fn temporal_layers_of_vp8_are_chosen_by_the_dependency_descriptor() -> Result<()> {
+    layers_are_chosen(scalable("VP8", "L1T3"), &[], &three_rates()).await
 }
 
 /// Nothing but the publisher and the viewers can read a frame (insertable streams): where it begins,

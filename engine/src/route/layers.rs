@@ -1,7 +1,8 @@
 //! What the home of an encoding knows of its layers: reads off each packet which one it is part of, and
 //! measures each.
 //!
-//! Any codec may tell it in the dependency descriptor, VP8 and VP9 also in the payload descriptor. A stream that tells nothing is looked at for one bit and no more. Called by
+//! Any codec may tell it in the dependency descriptor, VP8 and VP9 also in the payload descriptor; a
+//! stream that tells nothing is looked at for a bit and no more. Called by
 //! [`Source`](super::source::Source) with every packet; never changes one.
 
 use crate::counters::LayerCounters;

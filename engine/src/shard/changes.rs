@@ -170,13 +170,11 @@ impl Core {
         let Some(outgoing) = outgoing.filter(|one| one.changing_to == Some(place)) else {
             return;
         };
-        let shown = matches!(outgoing.attachment, Attachment::Attached { .. });
-        if let Some(rendition) = self.renditions.get_mut(place) {
-            rendition.changing.push(change);
-        }
-        if !shown {
+        if matches!(outgoing.attachment, Attachment::Detached(_)) {
             // What it showed has gone: there is nothing to wait with.
-            self.change_all(place, |_| true);
+            self.change(&change, place);
+        } else if let Some(rendition) = self.renditions.get_mut(place) {
+            rendition.changing.push(change);
         }
     }
 
@@ -251,7 +249,11 @@ impl Core {
 /// The first packet of a burst with which viewers of one rendition can go on in another of the same
 /// encoding, by its place at the source: neither has sent it yet, and the first has sent all before it.
 fn crossing_point(from: &Rendition, to: &Rendition, burst: &Rendition) -> Option<u64> {
-    let (had, gets) = (from.spec.origin().layers, to.spec.origin().layers);
+    let (from_of, to_of) = (from.spec.origin(), to.spec.origin());
+    if from_of.rendition != to_of.rendition {
+        return None;
+    }
+    let (had, gets) = (from_of.layers, to_of.layers);
     let sent = from.sent_origin.max(to.sent_origin);
     let lets = |info: &&PacketInfo| {
         let begins = info.keyframe_start && info.layer.known && gets.hold(&info.layer);
