@@ -66,7 +66,11 @@ pub const CHANGE_PATIENCE_US: u64 = 1_500_000;
 
 /// How long a viewer waits for a frame that lets it change to other layers of what it has before a
 /// keyframe is asked for: publishers that let it at all do so several times a second.
-pub const CROSSING_PATIENCE_US: u64 = 600_000;
+pub const CROSSING_PATIENCE_US: u64 = 1_000_000;
+
+/// A viewer does not change to other layers while any of so many latest packets is missing: it could not
+/// be sent that any more.
+pub const CROSSING_WHOLE_PACKETS: u64 = 16;
 
 /// Renditions that are made of one encoding's layers: one for each of four by four, but all of them.
 pub const MAX_LAYER_RENDITIONS: usize = 15;

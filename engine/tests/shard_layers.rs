@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::World;
 use common::layered::{Belongs, Layered, PACKETS, belongs, layers};
@@ -13,6 +13,7 @@ use common::viewing::{Viewer, assert_in_sequence};
 use fanmill_engine::counters::DropReason;
 use fanmill_engine::packet::layer::Layers;
 use fanmill_engine::srtp::Profile;
+use rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 
 const GCM: Profile = Profile::AeadAes128Gcm;
 const ALL: Layers = Layers::ALL;
@@ -231,75 +232,93 @@ impl Random {
     }
 }
 
-/// Packets lost, late and restored on the way in, while viewers change: no number may stand for two
-/// packets, or one nonce would seal two texts, and nobody is sent what it did not ask for.
+/// A viewer, and what it was sent under each sequence number.
+struct Watching {
+    viewer: Viewer,
+    sent: BTreeSet<u16>,
+    belongs: Vec<Belongs>,
+}
+
+impl Watching {
+    fn new(world: &mut World, source: &Layered, shard: u16) -> Self {
+        let viewer = world.viewer(shard, GCM);
+        source.show(world, &viewer, ALL);
+        Self {
+            viewer,
+            sent: BTreeSet::new(),
+            belongs: Vec::new(),
+        }
+    }
+
+    /// Takes what came: no number may stand for two packets, or one nonce would seal two texts.
+    fn take(&mut self) {
+        for packet in self.viewer.take_video() {
+            let number = packet.header.sequence_number;
+            assert!(self.sent.insert(number), "{number} was used before");
+            self.belongs.extend(belongs(&packet));
+        }
+    }
+}
+
+/// Sends a picture of which some packets are lost and some late, and restores some that were asked for.
+fn send_badly(
+    world: &mut World,
+    source: &mut Layered,
+    random: &mut Random,
+    late: &mut Vec<(u64, Vec<u8>)>,
+    picture: u64,
+) {
+    for packet in source.make_picture(picture.is_multiple_of(40)) {
+        match random.below(20) {
+            0 => {}
+            1 | 2 => late.push((picture + random.below(3), packet)),
+            _ => source.publisher.peer.send_rtp(&packet),
+        }
+    }
+    late.retain(|(due, packet)| {
+        if *due <= picture {
+            source.publisher.peer.send_rtp(packet);
+        }
+        *due > picture
+    });
+    world.run_ms(33);
+    let nacks = source.publisher.peer.take_rtcp::<TransportLayerNack>();
+    let pairs = nacks.iter().flat_map(|nack| &nack.nacks);
+    let numbers: BTreeSet<u16> = pairs.flat_map(|pair| pair.packet_list()).collect();
+    for number in numbers {
+        if random.below(3) > 0 {
+            source.send_retransmission(number);
+        }
+    }
+}
+
 #[test]
 fn whatever_order_packets_come_in_no_number_stands_for_two() {
     for seed in 1..12 {
         let mut world = World::new(2, seed);
         let mut source = Layered::new(&mut world, 0);
         let mut random = Random(seed);
-        let mut viewers: Vec<_> = (0..4).map(|at| world.viewer(at % 2, GCM)).collect();
-        let mut shown = vec![ALL; viewers.len()];
-        for viewer in &viewers {
-            source.show(&mut world, viewer, ALL);
-        }
-        let mut held: Vec<(u64, Vec<u8>)> = Vec::new();
-        let mut sent: Vec<HashMap<u16, (Vec<u8>, bool, u32)>> = vec![HashMap::new(); 4];
-        let mut seen: Vec<Vec<Belongs>> = vec![Vec::new(); 4];
-        for picture in 0..240u64 {
-            for packet in source.make_picture(picture % 40 == 0) {
-                match random.below(20) {
-                    // Lost: it comes again when it is asked for.
-                    0 => {}
-                    1 | 2 => held.push((picture + random.below(3), packet)),
-                    _ => source.publisher.peer.send_rtp(&packet),
-                }
-            }
-            let (now, later) = held.into_iter().partition(|(due, _)| *due <= picture);
-            held = later;
-            let now: Vec<(u64, Vec<u8>)> = now;
-            now.iter()
-                .for_each(|(_, packet)| source.publisher.peer.send_rtp(packet));
-            world.run_ms(33);
-            let nacks = source
-                .publisher
-                .peer
-                .take_rtcp::<rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack>(
-            );
-            let pairs = nacks.iter().flat_map(|nack| &nack.nacks);
-            for number in pairs
-                .flat_map(|pair| pair.packet_list())
-                .collect::<BTreeSet<_>>()
-            {
-                if random.below(3) > 0 {
-                    source.send_retransmission(number);
-                }
-            }
-            for (at, viewer) in viewers.iter_mut().enumerate() {
-                for packet in viewer.take_video() {
-                    let header = &packet.header;
-                    let text = (packet.payload.clone(), header.marker, header.timestamp);
-                    let before = sent[at].insert(header.sequence_number, text);
-                    assert!(before.is_none(), "seed {seed}: {header:?} was used before");
-                    seen[at].extend(belongs(&packet));
-                }
+        let mut late = Vec::new();
+        let mut watching: Vec<_> = (0..4)
+            .map(|at| Watching::new(&mut world, &source, at % 2))
+            .collect();
+        for picture in 0..240 {
+            send_badly(&mut world, &mut source, &mut random, &mut late, picture);
+            for one in &mut watching {
+                one.take();
                 if random.below(12) == 0 {
                     let to = match random.below(4) {
                         0 => ALL,
                         _ => layers(random.below(3) as u8, random.below(3) as u8),
                     };
-                    shown[at] = to;
-                    source.show(&mut world, viewer, to);
+                    source.show(&mut world, &one.viewer, to);
                 }
             }
-            if picture % 30 == 0 {
+            if picture.is_multiple_of(30) {
                 world.engine().tend().unwrap();
             }
         }
-        for seen in &seen {
-            assert!(seen.len() > 100);
-        }
+        assert!(watching.iter().all(|one| one.belongs.len() > 100));
         assert_eq!(world.dropped(DropReason::SealFailed), 0);
     }
 }

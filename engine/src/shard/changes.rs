@@ -16,7 +16,7 @@
 
 use crate::command::PayloadMap;
 use crate::ids::{OutgoingTrackId, RenditionId};
-use crate::limits::{CHANGE_PATIENCE_US, CROSSING_PATIENCE_US};
+use crate::limits::{CHANGE_PATIENCE_US, CROSSING_PATIENCE_US, CROSSING_WHOLE_PACKETS};
 use crate::pool::PacketInfo;
 use crate::route::rendition::Rendition;
 use crate::route::viewer::Stage;
@@ -261,11 +261,22 @@ fn crossing_point(from: &Rendition, to: &Rendition, burst: &Rendition) -> Option
     };
     let infos = burst.burst().iter().map(|packet| &packet.info);
     let first = infos.filter(lets).map(|info| info.origin).min()?;
+    if from.lacks_lately() {
+        // What is still to come would be lost to who has left.
+        return None;
+    }
     let mut waiting = from.burst().iter().map(|packet| packet.info.origin);
     waiting.all(|origin| origin >= first).then_some(first)
 }
 
 impl Rendition {
+    /// Whether packets are missing among the latest, which may be on their way.
+    fn lacks_lately(&self) -> bool {
+        let end = self.store.highest().map_or(0, |highest| highest + 1);
+        let mut latest = end.saturating_sub(CROSSING_WHOLE_PACKETS)..end;
+        latest.any(|index| self.store.lacks(index))
+    }
+
     /// Whether any of those who are to change to it may do so with the burst at hand.
     pub(super) fn lets_change(&self) -> bool {
         let begins = |change: &Change| {

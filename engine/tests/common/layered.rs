@@ -37,7 +37,8 @@ pub struct Layered {
 impl Layered {
     pub fn new(world: &mut World, shard: u16) -> Self {
         let publisher = world.publish(shard, Profile::AeadAes128Gcm);
-        let video = Stream::new(world, "s", true);
+        let mut video = Stream::new(world, "s", true);
+        video.describes = false;
         let track = world.name();
         let mut spec = video.spec(track);
         spec.codecs[0].codec = Codec::Vp9;
@@ -58,7 +59,7 @@ impl Layered {
 
     /// The packets of the next picture.
     pub fn make_picture(&mut self, keyframe: bool) -> Vec<Vec<u8>> {
-        self.picture = self.picture + 1 & 0x7fff;
+        self.picture = (self.picture + 1) & 0x7fff;
         self.position = if keyframe { 0 } else { self.position + 1 };
         self.video.timestamp = self.video.timestamp.wrapping_add(3_000);
         let temporal = PATTERN[self.position % PATTERN.len()];

@@ -65,7 +65,7 @@ impl Indications {
 }
 
 /// What frames of one template have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     /// Spatial layer.
     pub spatial: u8,
@@ -75,20 +75,22 @@ pub struct Template {
     pub indications: Indications,
 }
 
-/// A template dependency structure (A.8.2).
+/// A template dependency structure (A.8.2). It needs no memory but its own, so that one can take the
+/// place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Structure {
     id_offset: u8,
     targets: usize,
-    templates: Vec<Template>,
-    resolutions: Vec<Option<Resolution>>,
+    templates: [Template; MAX_TEMPLATES],
+    count: usize,
+    resolutions: [Option<Resolution>; MAX_SPATIAL_LAYERS as usize],
 }
 
 impl Structure {
     /// The highest spatial and temporal layer that any template has.
     #[must_use]
     pub fn highest(&self) -> (u8, u8) {
-        let templates = self.templates.iter();
+        let templates = self.templates().iter();
         templates.fold((0, 0), |(spatial, temporal), template| {
             (
                 spatial.max(template.spatial),
@@ -116,7 +118,7 @@ impl Structure {
     /// The highest layers of a decode target (A.8.2, `decode_target_layers`).
     fn layer_of(&self, target: usize) -> (u8, u8) {
         let present = self
-            .templates
+            .templates()
             .iter()
             .filter(|template| template.indications.of(target) != Indication::NotPresent);
         present.fold((0, 0), |(spatial, temporal), template| {
@@ -127,19 +129,29 @@ impl Structure {
         })
     }
 
+    fn templates(&self) -> &[Template] {
+        &self.templates[..self.count]
+    }
+
     fn template(&self, id: u8) -> Option<&Template> {
         let position = (id + 64 - self.id_offset) % 64;
-        self.templates.get(usize::from(position))
+        self.templates().get(usize::from(position))
     }
 
     fn read(bits: &mut BitReader<'_>) -> Option<Self> {
-        let id_offset = bits.bits(6)? as u8;
-        let targets = bits.bits(5)? as usize + 1;
-        let mut templates = read_layers(bits)?;
-        for template in &mut templates {
+        let mut structure = Self {
+            id_offset: bits.bits(6)? as u8,
+            targets: bits.bits(5)? as usize + 1,
+            templates: [Template::default(); MAX_TEMPLATES],
+            count: 0,
+            resolutions: [None; MAX_SPATIAL_LAYERS as usize],
+        };
+        structure.read_layers(bits)?;
+        let (targets, count) = (structure.targets, structure.count);
+        for template in &mut structure.templates[..count] {
             template.indications = Indications::read(bits, targets)?;
         }
-        for _ in &templates {
+        for _ in 0..count {
             // Frame differences: a flag before each says that it follows.
             while bits.flag()? {
                 bits.skip(4)?;
@@ -150,43 +162,34 @@ impl Structure {
             for _ in 0..targets {
                 non_symmetric(bits, chains)?;
             }
-            bits.skip(4 * chains * templates.len() as u32)?;
+            bits.skip(4 * chains * count as u32)?;
         }
-        let mut resolutions = Vec::new();
         if bits.flag()? {
-            let layers = templates.iter().map(|template| template.spatial).max()? + 1;
-            for _ in 0..layers {
+            let (highest, _) = structure.highest();
+            for size in &mut structure.resolutions[..=usize::from(highest)] {
                 let (width, height) = (bits.bits(16)? + 1, bits.bits(16)? + 1);
-                resolutions.push(Resolution::new(width, height));
+                *size = Resolution::new(width, height);
             }
         }
-        Some(Self {
-            id_offset,
-            targets,
-            templates,
-            resolutions,
-        })
+        Some(structure)
     }
-}
 
-/// A.8.2, `template_layers`.
-fn read_layers(bits: &mut BitReader<'_>) -> Option<Vec<Template>> {
-    let mut templates = Vec::new();
-    let (mut spatial, mut temporal) = (0, 0);
-    loop {
-        if templates.len() == MAX_TEMPLATES || spatial >= MAX_SPATIAL_LAYERS {
-            return None;
-        }
-        templates.push(Template {
-            spatial,
-            temporal,
-            indications: Indications::default(),
-        });
-        match bits.bits(2)? {
-            0 => {}
-            1 => temporal += 1,
-            2 => (spatial, temporal) = (spatial + 1, 0),
-            _ => return Some(templates),
+    /// A.8.2, `template_layers`.
+    fn read_layers(&mut self, bits: &mut BitReader<'_>) -> Option<()> {
+        let (mut spatial, mut temporal) = (0, 0);
+        loop {
+            if spatial >= MAX_SPATIAL_LAYERS {
+                return None;
+            }
+            let template = self.templates.get_mut(self.count)?;
+            (template.spatial, template.temporal) = (spatial, temporal);
+            self.count += 1;
+            match bits.bits(2)? {
+                0 => {}
+                1 => temporal += 1,
+                2 => (spatial, temporal) = (spatial + 1, 0),
+                _ => return Some(()),
+            }
         }
     }
 }
@@ -255,7 +258,10 @@ pub fn read(descriptor: &[u8], known: &mut Option<Box<Structure>>) -> Option<Fra
         indications,
     };
     if let Some(own) = own {
-        *known = Some(Box::new(own));
+        match known {
+            Some(known) => **known = own,
+            None => *known = Some(Box::new(own)),
+        }
     }
     Some(frame)
 }

@@ -218,7 +218,7 @@ proptest! {
             if let Some(frame) = read(&descriptor, &mut known) {
                 let structure = known.as_ref().expect("it was read by one");
                 let _ = structure.lets_rise(&frame);
-                prop_assert!(structure.templates.len() <= MAX_TEMPLATES);
+                prop_assert!(structure.templates().len() <= MAX_TEMPLATES);
                 prop_assert!(structure.targets <= MAX_DECODE_TARGETS);
                 prop_assert!(frame.spatial < MAX_SPATIAL_LAYERS);
             }
