@@ -37,16 +37,16 @@ struct Measured {
 }
 
 impl LayerReader {
-    /// What a packet says of its layer. The dependency descriptor counts where there is one, as what
+    /// What a packet says of its layer, if it does. The dependency descriptor counts where there is one, as what
     /// looks like a payload descriptor may be something else, encrypted end to end.
-    pub(crate) fn read(&mut self, codec: Codec, slot: &Slot) -> LayerMark {
+    pub(crate) fn read(&mut self, codec: Codec, slot: &Slot) -> Option<LayerMark> {
         let described = self.described(slot);
         let told = match (codec, &described) {
             (Codec::Vp8, None) => vp8(slot.payload()),
             (Codec::Vp9, _) => self.vp9(slot.payload(), described.as_ref()),
             _ => None,
         };
-        told.or(described).unwrap_or_default()
+        told.or(described)
     }
 
     /// What a payload of VP9 says, if it does not contradict the dependency descriptor.

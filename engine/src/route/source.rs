@@ -147,8 +147,10 @@ impl Source {
         slot.info.keyframe_start = can_begin_with(codec, slot);
         slot.info.layer = LayerMark::NONE;
         if codec.codec.kind() == MediaKind::Video {
-            slot.info.layer = self.layers.read(codec.codec, slot);
-            self.layers.measure(&slot.info.layer, slot.payload().len());
+            if let Some(mark) = self.layers.read(codec.codec, slot) {
+                self.layers.measure(&mark, slot.payload().len());
+                slot.info.layer = mark;
+            }
             if slot.info.keyframe_start {
                 self.keyframe(codec, slot);
             }
@@ -212,7 +214,7 @@ impl Source {
 
     /// What a packet says of its layer that came before it could be understood.
     pub(crate) fn layer_of(&mut self, codec: Codec, slot: &Slot) -> LayerMark {
-        self.layers.read(codec, slot)
+        self.layers.read(codec, slot).unwrap_or_default()
     }
 
     fn note_activity(&mut self, received: Received) -> Option<Activity> {

@@ -40,10 +40,10 @@ pub(crate) enum Stage {
     Waiting,
     /// Receives nothing because video is withheld from it, until it is let have it again.
     Withheld,
-    /// Receives what came since the latest keyframe, up to but without this index.
-    CatchingUp(u64),
     /// Receives nothing until the packet with this place at the source, from which on it is live.
     Crossing(u64),
+    /// Receives what came since the latest keyframe, up to but without this index.
+    CatchingUp(u64),
     /// Receives what comes.
     Live,
 }
@@ -207,12 +207,12 @@ impl Viewer {
     /// Whether a packet that comes now belongs to what the viewer receives; to one who catches up,
     /// only what comes late.
     pub(crate) fn wants(&self, index: u64) -> bool {
-        let until = match self.stage {
-            Stage::Waiting | Stage::Withheld | Stage::Crossing(_) => return false,
-            Stage::CatchingUp(next) => next,
-            Stage::Live => u64::MAX,
+        let is_due = match self.stage {
+            Stage::Live => true,
+            Stage::CatchingUp(next) => index < next,
+            Stage::Waiting | Stage::Withheld | Stage::Crossing(_) => false,
         };
-        index >= self.numbering.floor && index < until
+        is_due && index >= self.numbering.floor
     }
 
     /// Whether this packet would lie so far ahead of the last one that the viewer's roll-over
