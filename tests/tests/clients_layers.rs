@@ -139,12 +139,8 @@ const FLUENT: std::ops::Range<f64> = 8.0..100.0;
 
 /// A viewer who chose layers by hand sees them, its picture going on meanwhile.
 async fn sees(stage: &Stage, viewer: &Console, wanted: &Shown) -> Result<Received> {
-    let details = json!({"stream": "stage"});
-    let details = stage.server().admin("stream.get", details).await?;
-    let mut choice = wanted.layers.clone();
-    choice["transport"] = details["viewer_list"][0]["transport"].clone();
     let before = viewer.receives("anything", |_| true).await?;
-    stage.server().admin("transport.select", choice).await?;
+    choose(stage, &wanted.layers).await?;
     let what = format!("{}", wanted.layers);
     let good = |seen: &Received| {
         let frames = seen.frames > before.frames + 5;
@@ -168,13 +164,50 @@ async fn keyframe_requests(stage: &Stage) -> Result<u64> {
     Ok(requests.sum())
 }
 
+/// A publisher of layers and a viewer of them.
+struct Scene {
+    stage: Stage,
+    publisher: Console,
+    viewer: Console,
+    /// It ends with the value.
+    _browser: Browser,
+}
+
+impl Scene {
+    /// A viewer who must be kept to a bitrate that nothing fits is sent nothing until that is changed.
+    async fn nothing_fits(&self) -> Result<()> {
+        let nothing = json!({"target_bitrate_bps": 1_000, "strict": true});
+        choose(&self.stage, &nothing).await?;
+        let nothing = |seen: &Received| seen.fps < 1.0;
+        self.viewer.receives("nothing any more", nothing).await?;
+        let whole = shown(json!({}), 480, FLUENT);
+        sees(&self.stage, &self.viewer, &whole).await?;
+        Ok(())
+    }
+
+    async fn end(self) -> Result<()> {
+        self.publisher.end().await?;
+        self.stage.check_unspoiled().await
+    }
+}
+
+/// Chooses what the only viewer is sent.
+async fn choose(stage: &Stage, what: &Value) -> Result<()> {
+    let details = json!({"stream": "stage"});
+    let details = stage.server().admin("stream.get", details).await?;
+    let mut choice = what.clone();
+    choice["transport"] = details["viewer_list"][0]["transport"].clone();
+    stage.server().admin("transport.select", choice).await?;
+    Ok(())
+}
+
 /// A viewer is given lower layers, for which nobody asks for a key picture; then more again.
 async fn layers_are_chosen(
     options: Value,
     extensions: &[&str],
     down: &[Shown],
     up: &Shown,
-) -> Result<()> {
+) -> Result<Scene> {
     let stage = Stage::new().await?;
     let browser = Browser::start().await?;
     let publisher = Console::open(&browser, stage.server()).await?;
@@ -203,8 +236,12 @@ async fn layers_are_chosen(
         all.plis == before.plis && all.nacks < before.nacks + 50,
         "{all:?} after {before:?}"
     );
-    publisher.end().await?;
-    stage.check_unspoiled().await
+    Ok(Scene {
+        stage,
+        publisher,
+        viewer,
+        _browser: browser,
+    })
 }
 
 /// Three sizes and three rates, each choosable.
@@ -215,7 +252,9 @@ async fn three_by_three(offer: Value, extensions: &[&str]) -> Result<()> {
         shown(json!({"spatial_layer": 0, "temporal_layer": 0}), 240, SLOW),
     ];
     let rates = json!({"spatial_layer": 0, "temporal_layer": 2});
-    layers_are_chosen(offer, extensions, &down, &shown(rates, 240, FLUENT)).await
+    let up = shown(rates, 240, FLUENT);
+    let scene = layers_are_chosen(offer, extensions, &down, &up).await?;
+    scene.end().await
 }
 
 /// A publisher's offer of one encoding in layers.
@@ -238,7 +277,7 @@ async fn layers_of_scalable_av1_are_decoded_and_chosen() -> Result<()> {
     three_by_three(scalable("AV1", "L3T3", LARGE), &[DEPENDENCY_DESCRIPTOR]).await
 }
 
-async fn three_rates(offer: Value) -> Result<()> {
+async fn three_rates(offer: Value) -> Result<Scene> {
     let down = [shown(json!({"temporal_layer": 0}), 480, SLOW)];
     let up = shown(json!({"max_temporal_layer": 1}), 480, 5.0..9.5);
     layers_are_chosen(offer, &[], &down, &up).await
@@ -248,13 +287,16 @@ async fn three_rates(offer: Value) -> Result<()> {
 async fn temporal_layers_of_vp8_are_chosen() -> Result<()> {
     let mut offer = scalable("VP8", "L1T3", SMALL);
     offer["without"] = json!([DEPENDENCY_DESCRIPTOR]);
-    three_rates(offer).await
+    let scene = three_rates(offer).await?;
+    scene.nothing_fits().await?;
+    scene.end().await
 }
 
 /// Then its payload tells nothing of them.
 #[tokio::test]
 async fn temporal_layers_of_vp8_are_chosen_by_the_dependency_descriptor() -> Result<()> {
-    three_rates(scalable("VP8", "L1T3", SMALL)).await
+    let scene = three_rates(scalable("VP8", "L1T3", SMALL)).await?;
+    scene.end().await
 }
 
 /// Nothing but the publisher and the viewers can read a frame (insertable streams): where it begins,
