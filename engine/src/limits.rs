@@ -72,8 +72,9 @@ pub const CROSSING_PATIENCE_US: u64 = 1_000_000;
 /// be sent that any more.
 pub const CROSSING_WHOLE_PACKETS: u64 = 16;
 
-/// Renditions that are made of one encoding's layers: one for each of four by four, but all of them.
-pub const MAX_LAYER_RENDITIONS: usize = 15;
+/// Renditions that are made of one encoding's layers: one for each of four by four, but all of them, and
+/// the keyframes of each spatial layer.
+pub const MAX_LAYER_RENDITIONS: usize = 15 + 4;
 
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;

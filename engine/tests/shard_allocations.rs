@@ -395,6 +395,7 @@ fn making_a_rendition_of_layers_allocates_nothing() {
     let lowest = Layers {
         spatial: 0,
         temporal: 0,
+        keyframes_only: false,
     };
     let mut bench = Bench::of_layers(lowest);
     bench.prepare(600);

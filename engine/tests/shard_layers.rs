@@ -88,6 +88,46 @@ fn each_viewer_is_sent_its_layers_without_gaps_and_each_layer_is_measured() {
 }
 
 #[test]
+fn a_viewer_of_keyframes_alone_is_sent_them_whole_and_without_gaps() {
+    for shard in [0, 1] {
+        let mut world = World::new(2, 1);
+        let mut source = Layered::new(&mut world, 0);
+        let mut viewer = world.viewer(shard, GCM);
+        source.send_picture(true);
+        world.run_ms(33);
+        source.show(&mut world, &viewer, ALL.keyframes());
+        let (mut video, mut keyframes) = (Vec::new(), 1);
+        for _ in 0..4 {
+            source.send_pictures(&mut world, 7);
+            source.send_picture(true);
+            world.run_ms(33);
+            keyframes += 1;
+        }
+        video.extend(viewer.take_video());
+        assert_in_sequence(&video);
+        let seen = pictures(&video);
+        assert_eq!(seen.len(), keyframes, "{seen:?}");
+        assert!(seen.values().all(|layers| *layers == (2, 0)), "{seen:?}");
+        // Decoders that are shown nothing for a while ask for more.
+        let requests = |source: &Layered| source.video.counters.keyframe_requests.get();
+        let before = requests(&source);
+        viewer.ask_for_keyframe();
+        world.run_ms(1_100);
+        assert_eq!(requests(&source), before);
+        // All pictures again, from the next keyframe on.
+        source.show(&mut world, &viewer, ALL);
+        source.send_pictures(&mut world, 2);
+        source.send_picture(true);
+        world.run_ms(33);
+        source.send_pictures(&mut world, 8);
+        let fresh = viewer.take_video();
+        video.extend(fresh.iter().cloned());
+        assert_in_sequence(&video);
+        assert!(pictures(&fresh).len() >= 9);
+    }
+}
+
+#[test]
 fn a_viewer_changes_among_layers_without_a_gap_and_asks_for_a_keyframe_only_to_see_more() {
     for shard in [0, 1] {
         let mut world = World::new(2, 1);

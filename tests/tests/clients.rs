@@ -5,7 +5,7 @@ use fanmill_tests::clients::{aiortc_publish, aiortc_watch, ffmpeg_publish};
 use fanmill_tests::scene::{LIMIT, plays, publish, watch};
 use fanmill_tests::server::lan_ip;
 use fanmill_tests::{Browser, Server, ServerOptions, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// These clients send no connectivity check to a loopback address.
 async fn server() -> Server {
@@ -84,4 +84,21 @@ async fn a_browser_watches_ffmpeg() {
     let seen = plays(&viewer, 5).await;
     publisher.check_alive().unwrap();
     assert_eq!(seen.unwrap().codec.as_deref(), Some("H264"));
+    // Keyframes alone: one picture a second, and not one in between.
+    let details = json!({"stream": "ffmpeg"});
+    let details = server.admin("stream.get", details).await.unwrap();
+    let transport = &details["viewer_list"][0]["transport"];
+    let choice = json!({"transport": transport, "keyframes_only": true});
+    server.admin("transport.select", choice).await.unwrap();
+    viewer.wait_for(THREE_KEYFRAMES, LIMIT).await.unwrap();
+    let choice = json!({"transport": transport});
+    server.admin("transport.select", choice).await.unwrap();
+    plays(&viewer, 2).await.unwrap();
 }
+
+/// The page has decoded three keyframes, and nothing else since it began to count.
+const THREE_KEYFRAMES: &str = "fanmill.stats().then(({ framesDecoded, keyFramesDecoded }) => {
+    const now = framesDecoded - keyFramesDecoded;
+    if (window.others !== now) [window.others, window.from] = [now, keyFramesDecoded];
+    return keyFramesDecoded >= window.from + 3;
+})";

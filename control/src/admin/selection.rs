@@ -13,6 +13,8 @@ pub(super) struct Choice {
     encoding: Option<String>,
     spatial_layer: Option<u8>,
     temporal_layer: Option<u8>,
+    #[serde(default)]
+    keyframes_only: bool,
     max_width: Option<u64>,
     max_height: Option<u64>,
     max_spatial_layer: Option<u8>,
@@ -43,10 +45,10 @@ impl Choice {
                     "traversal, strict and smooth say how to keep to a bitrate: name it",
                 );
             }
-            Some(_) if self.encoding.is_some() || by_hand => {
+            Some(_) if self.encoding.is_some() || by_hand || self.keyframes_only => {
                 return refuse(
                     "target_bitrate_bps",
-                    "name a bitrate, or an encoding and layers, not both",
+                    "name a bitrate, or an encoding, layers and keyframes, not both",
                 );
             }
             _ => {}
@@ -61,6 +63,7 @@ impl Choice {
             encoding: self.encoding,
             spatial_layer: self.spatial_layer,
             temporal_layer: self.temporal_layer,
+            keyframes_only: self.keyframes_only,
             within: Bounds {
                 max_width: self.max_width,
                 max_height: self.max_height,

@@ -85,6 +85,7 @@ async fn read(request: Request) -> Result<(Option<usize>, Selection), Refusal> {
         encoding: choice.encoding_id,
         spatial_layer: choice.spatial_layer,
         temporal_layer: choice.temporal_layer,
+        keyframes_only: false,
         within: Bounds {
             max_spatial_layer: choice.max_spatial_layer,
             max_temporal_layer: choice.max_temporal_layer,

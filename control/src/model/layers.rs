@@ -118,6 +118,7 @@ impl Encoding {
         Layers {
             spatial: bound(spatial, highest.0),
             temporal: bound(temporal, highest.1),
+            keyframes_only: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::model::fitting::{Fitting, Viewing};
 use crate::model::incoming::{Encoding, IncomingTrack};
 use crate::model::layers::{Candidate, Chosen};
 use crate::model::traversal::Traversal;
+use crate::sdp::MediaKind;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,8 @@ pub struct Selection {
     pub spatial_layer: Option<u8>,
     /// Up to this temporal layer, likewise.
     pub temporal_layer: Option<u8>,
+    /// Keyframes alone, whatever the viewer's bandwidth: as many as the publisher makes.
+    pub keyframes_only: bool,
     /// Nothing beyond these bounds; if all is, the least there is.
     pub within: Bounds,
     /// What fits this bitrate, in place of the viewer's bandwidth.
@@ -64,7 +67,10 @@ impl Selection {
 
     /// Whether anything is chosen by hand: then bandwidth is not asked.
     fn by_hand(&self) -> bool {
-        self.encoding.is_some() || self.spatial_layer.is_some() || self.temporal_layer.is_some()
+        self.keyframes_only
+            || self.encoding.is_some()
+            || self.spatial_layer.is_some()
+            || self.temporal_layer.is_some()
     }
 }
 
@@ -137,11 +143,29 @@ impl Transponder {
 
     /// What the viewer shall get; `None`: nothing, for nothing fits what must.
     pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> Option<Chosen<'a>> {
+        let selection = self.guard();
+        let chosen = self.choose_layers(&selection, track, viewing)?;
+        Some(
+            match selection.keyframes_only && track.kind() == MediaKind::Video {
+                true => Chosen {
+                    layers: chosen.layers.keyframes(),
+                    ..chosen
+                },
+                false => chosen,
+            },
+        )
+    }
+
+    fn choose_layers<'a>(
+        &self,
+        selection: &Selection,
+        track: &'a IncomingTrack,
+        viewing: Viewing,
+    ) -> Option<Chosen<'a>> {
         let best = Chosen {
             encoding: track.best_encoding(),
             layers: Default::default(),
         };
-        let selection = self.guard();
         // What is the same for all needs no choice, but for a bitrate that must be kept to.
         if !track.has_choice() && selection.target.is_none_or(|target| !target.strict) {
             return Some(best);
@@ -163,7 +187,7 @@ impl Transponder {
             return Some(least.chosen());
         }
         Some(match selection.by_hand() {
-            true => by_hand(&selection, within),
+            true => by_hand(selection, within),
             false => self.fitting.choose(within, viewing).chosen(),
         })
     }

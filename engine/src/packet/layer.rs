@@ -1,6 +1,6 @@
 //! Layers of a scalable stream: names for some of them, and what one packet says of its own.
 //!
-//! The home of a rendition reads it off each packet once ([`route::layers`](crate::route::layers)) and
+//! The home of a rendition reads it off each packet once (`route::layers`) and
 //! keeps it beside the packet, so that no other shard has to look into payloads.
 
 /// Spatial and temporal layers that are told apart; those above count as the highest.
@@ -13,6 +13,8 @@ pub struct Layers {
     pub spatial: u8,
     /// The highest temporal layer, likewise.
     pub temporal: u8,
+    /// Of these the keyframes alone.
+    pub keyframes_only: bool,
 }
 
 impl Layers {
@@ -23,7 +25,18 @@ impl Layers {
     pub const ALL: Self = Self {
         spatial: Self::UNBOUNDED,
         temporal: Self::UNBOUNDED,
+        keyframes_only: false,
     };
+
+    /// The keyframes of some spatial layers; they are of the lowest temporal layer whatever is asked for.
+    #[must_use]
+    pub fn keyframes(self) -> Self {
+        Self {
+            temporal: Self::UNBOUNDED,
+            keyframes_only: true,
+            ..self
+        }
+    }
 
     /// Whether all layers are among them.
     #[must_use]
@@ -123,7 +136,11 @@ mod tests {
     use super::*;
 
     fn layers(spatial: u8, temporal: u8) -> Layers {
-        Layers { spatial, temporal }
+        Layers {
+            spatial,
+            temporal,
+            keyframes_only: false,
+        }
     }
 
     fn frame(spatial: u8, temporal: u8) -> LayerMark {

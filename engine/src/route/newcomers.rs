@@ -96,6 +96,8 @@ impl Rendition {
             }
             // One is on its way.
             Stage::CatchingUp(_) => {}
+            // Decoders ask for more than keyframes alone are.
+            Stage::Live if self.spec.origin().layers.keyframes_only => {}
             _ => self.keyframes.want(),
         }
     }

@@ -89,7 +89,10 @@ impl Core {
         if to.spec.alternative_of != Some(track) || viewer.stage != Stage::Live {
             return None;
         }
-        let crosses = from.spec.origin().rendition == to.spec.origin().rendition;
+        let (from_of, to_of) = (from.spec.origin(), to.spec.origin());
+        // Keyframes alone begin with one, and whoever had them alone needs one.
+        let keyframes_only = from_of.layers.keyframes_only || to_of.layers.keyframes_only;
+        let crosses = from_of.rendition == to_of.rendition && !keyframes_only;
         (crosses || !self.estimates.is_overused(viewer.peer)).then_some(crosses)
     }
 

@@ -113,7 +113,11 @@ impl Layered {
 }
 
 pub fn layers(spatial: u8, temporal: u8) -> Layers {
-    Layers { spatial, temporal }
+    Layers {
+        spatial,
+        temporal,
+        keyframes_only: false,
+    }
 }
 
 /// Where a packet belongs; `None` for one without payload.

@@ -169,3 +169,21 @@ fn by_bandwidth_pictures_shrink_before_they_stutter() {
         shown = Some((encoding, chosen.layers));
     }
 }
+
+#[test]
+fn keyframes_alone_are_of_the_layers_that_are_chosen() {
+    let track = track();
+    let transponder = Transponder::default();
+    let choose = |selection: Selection| {
+        transponder.select(Selection {
+            keyframes_only: true,
+            ..selection
+        });
+        let chosen = transponder.choose(&track, Viewing::default());
+        chosen.map(|chosen| chosen.layers)
+    };
+    assert_eq!(choose(Selection::default()), Some(Layers::ALL.keyframes()));
+    let lowest = choose(Selection::layers(Some(0), Some(0))).expect("something");
+    assert_eq!((lowest.spatial, lowest.keyframes_only), (0, true));
+    assert_eq!(lowest, lowest.keyframes());
+}
