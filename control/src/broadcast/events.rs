@@ -308,8 +308,11 @@ impl Facts {
     fn update(&mut self, now: Self, count_now: bool) -> bool {
         let shape = |layers: &[EncodingInfo]| -> Vec<_> {
             let each = layers.iter();
-            each.map(|layer| (layer.rid.clone(), layer.active, layer.width, layer.height))
-                .collect()
+            each.map(|layer| {
+                let to_be_had = layer.active || layer.paused;
+                (layer.rid.clone(), to_be_had, layer.width, layer.height)
+            })
+            .collect()
         };
         let mut news = std::mem::replace(&mut self.live, now.live) != now.live;
         news |= std::mem::replace(&mut self.paused, now.paused) != now.paused;
@@ -517,7 +520,9 @@ mod tests {
             name: String::new(),
             rid: Some((*rid).to_owned()),
             active: *active,
+            paused: false,
             bitrate_bps: 0,
+            full_bitrate_bps: 0,
             width: 320,
             height: 180,
         });

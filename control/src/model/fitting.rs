@@ -35,7 +35,7 @@ impl Default for Fitting {
 }
 
 impl Fitting {
-    /// Of encodings that come in, the one to show; `None` if there are none.
+    /// Of encodings that come in or are paused, the one to show; `None` if there are none.
     pub(super) fn choose<'a>(
         &self,
         encodings: impl Iterator<Item = &'a Encoding>,
@@ -45,14 +45,20 @@ impl Fitting {
         encodings.sort_by_key(|encoding| encoding.quality());
         let bitrates: Vec<_> = encodings
             .iter()
-            .map(|encoding| encoding.counters().bitrate_bps.get())
+            .map(|encoding| encoding.bitrate_bps())
             .collect();
         let shown = encodings
             .iter()
             .position(|encoding| Some(encoding.rendition()) == viewing.shown);
         let now_us = self.since.elapsed().as_micros() as u64;
         let mut choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = choice.clone();
         let place = choice.choose(&bitrates, shown, viewing.estimate_bps, now_us)?;
-        encodings.get(place).copied()
+        let chosen = *encodings.get(place)?;
+        if chosen.is_paused() {
+            // It is not shown yet: the same is chosen again, without a new wait, when it comes.
+            *choice = before;
+        }
+        Some(chosen)
     }
 }

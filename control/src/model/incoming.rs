@@ -195,6 +195,16 @@ impl IncomingTrack {
         best.expect("a track has at least one encoding")
     }
 
+    /// The same; if a better one is paused, its publisher is asked for it.
+    pub fn ask_for_best(&self) -> &Encoding {
+        let paused = self.encodings.iter().filter(|one| one.is_paused());
+        let best = self.best_encoding();
+        for better in paused.filter(|one| one.quality() > best.quality()) {
+            better.ask();
+        }
+        best
+    }
+
     /// The codec in use, once media came.
     pub fn current_codec(&self) -> Option<&CodecParameters> {
         let position = self.best_encoding().counters.codec_position.get();
@@ -247,7 +257,27 @@ impl Encoding {
     pub(super) fn quality(&self) -> (u64, u64) {
         let counters = &self.counters;
         let pixels = counters.width.get() * counters.height.get();
-        (pixels, counters.bitrate_bps.get())
+        (pixels, self.bitrate_bps())
+    }
+
+    /// What it takes, in bits per second; while it is paused, what it took.
+    pub(super) fn bitrate_bps(&self) -> u64 {
+        match self.is_paused() {
+            true => self.counters.full_bitrate_bps.get(),
+            false => self.counters.bitrate_bps.get(),
+        }
+    }
+
+    /// Whether it does not come only because nobody watched it: it is to be had by
+    /// [`ask`](Self::ask).
+    pub fn is_paused(&self) -> bool {
+        !self.is_active() && self.counters.paused.get() > 0
+    }
+
+    /// Lets its publisher be asked for it, which holds for some seconds; to be repeated by whoever would
+    /// be shown it until it comes.
+    pub fn ask(&self) {
+        self.counters.wanted.set(1);
     }
 
     /// Its restriction identifier (RFC 8851), with simulcast by rid.

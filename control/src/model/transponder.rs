@@ -58,19 +58,29 @@ impl Transponder {
 
     /// The encoding the viewer shall get.
     pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> &'a Encoding {
-        let mut active = track.encodings().iter().filter(|one| one.is_active());
+        let to_be_had = |one: &&Encoding| one.is_active() || one.is_paused();
+        let mut offered = track.encodings().iter().filter(to_be_had);
         let wanted = match &*self.guard() {
             // What is the same for all needs no choice.
             _ if track.encodings().len() == 1 => None,
-            Selection::Automatic => self.fitting.choose(active, viewing),
-            Selection::Encoding(name) => active.find(|encoding| encoding.name() == name),
+            Selection::Automatic => self.fitting.choose(offered, viewing),
+            Selection::Encoding(name) => offered.find(|encoding| encoding.name() == name),
             Selection::Within(bounds) => {
-                let within = active.clone().filter(|one| bounds.hold(one));
+                let within = offered.clone().filter(|one| bounds.hold(one));
                 let fitting = self.fitting.choose(within, viewing);
-                fitting.or_else(|| active.min_by_key(|one| one.quality()))
+                fitting.or_else(|| offered.min_by_key(|one| one.quality()))
             }
         };
-        wanted.unwrap_or_else(|| track.best_encoding())
+        let wanted = wanted.unwrap_or_else(|| track.best_encoding());
+        if !wanted.is_paused() {
+            return wanted;
+        }
+        // Until it comes, the best of those that come and are no better, or else what there is.
+        wanted.ask();
+        let active = track.encodings().iter().filter(|one| one.is_active());
+        let no_better = active.filter(|one| one.quality() <= wanted.quality());
+        let instead = no_better.max_by_key(|one| one.quality());
+        instead.unwrap_or_else(|| track.best_encoding())
     }
 
     fn guard(&self) -> std::sync::MutexGuard<'_, Selection> {

@@ -208,6 +208,11 @@ impl Source {
         changed.then_some(Activity::Active(received.codec))
     }
 
+    /// Whether packets of it come.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
     /// The control plane could not be told: with the next packet there is news again.
     pub(crate) fn tell_activity_again(&mut self) {
         self.active = false;
