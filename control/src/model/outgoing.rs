@@ -1,8 +1,10 @@
 //! What a peer watches: an [`OutgoingStream`] whose tracks are attached to incoming ones, now to
 //! these, now to those, while the peer's connection stays as it is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use fanmill_engine::bandwidth::share::{self, Ladder};
 use fanmill_engine::command::{OutgoingPayload, OutgoingTrackSpec, PayloadMap};
 use fanmill_engine::counters::OutgoingCounters;
 use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
@@ -58,6 +60,8 @@ pub struct OutgoingTrack {
     codecs: Vec<CodecParameters>,
     counters: Arc<OutgoingCounters>,
     transponder: Transponder,
+    /// What other tracks of its viewer are to have of its bandwidth.
+    others_bps: AtomicU64,
     attached: Mutex<Option<Attached>>,
 }
 
@@ -126,6 +130,32 @@ impl OutgoingStream {
         })
     }
 
+    /// Lets each track have the encoding that is best for it now, within its part of what the way to the
+    /// viewer carries ([`share`]).
+    ///
+    /// # Errors
+    /// The first track's that could not be changed; the others are all the same.
+    pub fn reselect(&self) -> Result<(), AttachError> {
+        let choosing: Vec<_> = self.tracks.iter().filter(|track| track.chooses()).collect();
+        let estimate_bps = choosing
+            .first()
+            .map_or(0, |t| t.counters.estimate_bps.get());
+        // Alone, it has all; and of nothing known there is nothing to divide.
+        let others_bps = match choosing.len() > 1 && estimate_bps > 0 {
+            true => {
+                let ladders: Vec<_> = choosing.iter().map(|track| track.ladder()).collect();
+                share::others_bps(estimate_bps, &ladders)
+            }
+            false => vec![0; choosing.len()],
+        };
+        let mut result = Ok(());
+        for (track, others_bps) in choosing.iter().zip(others_bps) {
+            track.others_bps.store(others_bps, Ordering::Relaxed);
+            result = result.and(track.reselect());
+        }
+        result
+    }
+
     /// Shows nothing any more; the peer stays connected.
     ///
     /// # Errors
@@ -145,6 +175,7 @@ impl OutgoingTrack {
             codecs: media.codecs.clone(),
             counters: Arc::default(),
             transponder: Transponder::default(),
+            others_bps: AtomicU64::new(0),
             attached: Mutex::new(None),
         }
     }
@@ -237,13 +268,40 @@ impl OutgoingTrack {
         self.show(&mut attached, &track, encoding)
     }
 
+    /// Whether it shows a track that has several encodings.
+    fn chooses(&self) -> bool {
+        let attached = self.attached();
+        attached
+            .as_ref()
+            .is_some_and(|attached| attached.track.encodings().len() > 1)
+    }
+
+    /// What it chooses from.
+    fn ladder(&self) -> Ladder {
+        let attached = self.attached();
+        let Some(Attached { track, rendition }) = &*attached else {
+            return Ladder::default();
+        };
+        let among = self.transponder.among(track);
+        Ladder {
+            bitrates_bps: among.iter().map(|one| one.bitrate_bps()).collect(),
+            shown: among.iter().position(|one| one.rendition() == *rendition),
+        }
+    }
+
     /// The encoding of a track that the viewer shall get, who is `shown` this one now.
     pub(super) fn choose<'a>(
         &self,
         track: &'a IncomingTrack,
         shown: Option<RenditionId>,
     ) -> &'a Encoding {
-        let estimate_bps = self.counters.estimate_bps.get();
+        let estimate_bps = match self.counters.estimate_bps.get() {
+            0 => 0,
+            // Nothing left is not the same as nothing known.
+            bps => bps
+                .saturating_sub(self.others_bps.load(Ordering::Relaxed))
+                .max(1),
+        };
         let viewing = Viewing {
             shown,
             estimate_bps,

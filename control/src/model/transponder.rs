@@ -56,6 +56,21 @@ impl Transponder {
         *self.guard() = selection;
     }
 
+    /// The encodings it may choose, the least first.
+    pub(super) fn among<'a>(&self, track: &'a IncomingTrack) -> Vec<&'a Encoding> {
+        let selection = self.guard();
+        let may = |one: &&Encoding| match &*selection {
+            Selection::Automatic => true,
+            Selection::Encoding(name) => one.name() == name,
+            Selection::Within(bounds) => bounds.hold(one),
+        };
+        let offered = track.encodings().iter();
+        let offered = offered.filter(|one| one.is_active() || one.is_paused());
+        let mut among: Vec<_> = offered.filter(may).collect();
+        among.sort_by_key(|one| one.quality());
+        among
+    }
+
     /// The encoding the viewer shall get.
     pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> &'a Encoding {
         let to_be_had = |one: &&Encoding| one.is_active() || one.is_paused();

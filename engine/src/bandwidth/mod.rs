@@ -22,6 +22,7 @@ mod gradient;
 mod loss;
 mod rate;
 mod sends;
+pub mod share;
 #[cfg(test)]
 mod simulation;
 
