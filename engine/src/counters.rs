@@ -91,6 +91,8 @@ counters! {
         jitter_us,
         /// Bitrate of the last second.
         bitrate_bps,
+        /// Bitrate of the last few seconds: what it takes on the whole.
+        mean_bitrate_bps,
         /// Keyframes that started.
         keyframes,
         /// Keyframe requests sent to the publisher.

@@ -45,7 +45,7 @@ impl Fitting {
         encodings.sort_by_key(|encoding| encoding.quality());
         let bitrates: Vec<_> = encodings
             .iter()
-            .map(|encoding| encoding.bitrate_bps())
+            .map(|encoding| encoding.needs_bps(Some(encoding.rendition()) == viewing.shown))
             .collect();
         let shown = encodings
             .iter()

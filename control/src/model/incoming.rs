@@ -268,6 +268,17 @@ impl Encoding {
         }
     }
 
+    /// What a viewer must have room for, in bits per second: what it takes on the whole, and, to be changed
+    /// to, no less than it took last.
+    pub(super) fn needs_bps(&self, is_shown: bool) -> u64 {
+        let mean_bps = self.counters.mean_bitrate_bps.get();
+        match (self.is_paused(), is_shown) {
+            (true, _) => self.bitrate_bps(),
+            (false, true) => mean_bps,
+            (false, false) => mean_bps.max(self.bitrate_bps()),
+        }
+    }
+
     /// Whether it does not come only because nobody watched it: it is to be had by
     /// [`ask`](Self::ask).
     pub fn is_paused(&self) -> bool {

@@ -284,7 +284,10 @@ impl OutgoingTrack {
         };
         let among = self.transponder.among(track);
         Ladder {
-            bitrates_bps: among.iter().map(|one| one.bitrate_bps()).collect(),
+            bitrates_bps: among
+                .iter()
+                .map(|one| one.needs_bps(one.rendition() == *rendition))
+                .collect(),
             shown: among.iter().position(|one| one.rendition() == *rendition),
         }
     }

@@ -3,7 +3,7 @@
 //! that had to be taken back.
 //!
 //! The control plane asks for each viewer that is left the choice; it is here, beside the estimate,
-//! because the two are only worth anything together, and are simulated together.
+//! because the two are only worth anything together, and are simulated together (`links` of the benchmarks).
 
 /// What else a viewer is sent: sound, and packets sent again.
 const SOUND_BPS: u64 = 70_000;
