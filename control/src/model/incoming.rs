@@ -195,7 +195,16 @@ impl IncomingTrack {
         best.expect("a track has at least one encoding")
     }
 
-    /// The same; if a better one is paused, its publisher is asked for it.
+    /// The same, or a paused one if that is better, for who takes one and stays: to take it asks for it.
+    pub fn best_to_be_had(&self) -> &Encoding {
+        let to_be_had = |one: &&Encoding| one.is_active() || one.is_paused();
+        let offered = self.encodings.iter().rev().filter(to_be_had);
+        let best = offered.max_by_key(|one| one.quality());
+        best.unwrap_or_else(|| self.best_encoding())
+    }
+
+    /// The same as [`best_encoding`](Self::best_encoding); if a better one is paused, its publisher is
+    /// asked for it.
     pub fn ask_for_best(&self) -> &Encoding {
         let paused = self.encodings.iter().filter(|one| one.is_paused());
         let best = self.best_encoding();
