@@ -198,7 +198,10 @@ impl Watcher {
             while !so(self) {
                 tokio::select! {
                     packet = self.peer.recv_rtp() => self.received(&packet),
-                    event = self.told.recv() => self.tell(event.expect("the events go on")),
+                    event = self.told.recv() => match event {
+                        Some(event) => self.tell(event),
+                        None => panic!("no more events: {} {} {:?}", self.slots, self.speaker, self.latest),
+                    },
                     _ = pace.tick() => for member in &mut *members { member.send().await },
                 }
             }

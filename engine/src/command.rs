@@ -8,6 +8,7 @@ use crate::counters::{IncomingCounters, OutgoingCounters, ServedCounters, Transp
 use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::packet::codec::{Codec, MediaKind};
 use crate::packet::extension::{ExtensionMap, PlayoutDelay};
+use crate::packet::layer::Layers;
 use crate::producer::ProducerFeed;
 use crate::srtp::{MasterKey, Profile};
 use crate::tap::TapFeed;
@@ -166,6 +167,15 @@ impl OutgoingPayload {
     }
 }
 
+/// That a rendition is some layers of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayersOf {
+    /// The rendition that all of them come in.
+    pub rendition: RenditionId,
+    /// Which it has.
+    pub layers: Layers,
+}
+
 /// A rendition as every shard that serves it knows it.
 #[derive(Debug, Clone)]
 pub struct RenditionSpec {
@@ -177,10 +187,22 @@ pub struct RenditionSpec {
     pub video: bool,
     /// The track, if it is one of several encodings of one: its viewers' bandwidth is estimated.
     pub alternative_of: Option<IncomingTrackId>,
+    /// The encoding it is made of, if it is not one itself.
+    pub layers_of: Option<LayersOf>,
     /// The formats it may use, in the order packets refer to them.
     pub codecs: Vec<IncomingCodec>,
     /// What its viewers are sent, on every shard.
     pub served: Arc<ServedCounters>,
+}
+
+impl RenditionSpec {
+    /// The encoding that its packets come in, and which layers it has of it.
+    pub(crate) fn origin(&self) -> LayersOf {
+        self.layers_of.unwrap_or(LayersOf {
+            rendition: self.id,
+            layers: Layers::ALL,
+        })
+    }
 }
 
 /// What a viewer receives of a rendition: per codec of the rendition, the viewer's payload types,
@@ -213,6 +235,11 @@ pub enum Command {
     RemoveOutgoingTrack(OutgoingTrackId),
     /// Serve this rendition's viewers here.
     AddRendition(Box<RenditionSpec>),
+    /// Make a rendition of some layers of another (sent to its home).
+    AddLayers(Box<RenditionSpec>),
+    /// Viewers of this rendition may be shown one or another version of the track: estimate their
+    /// bandwidth.
+    SetAlternatives(RenditionId, IncomingTrackId),
     /// No viewer here is left, or the publisher is gone.
     RemoveRendition(RenditionId),
     /// Pass this rendition's packets on to another shard (sent to its home).

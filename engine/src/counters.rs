@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::levels::AudioLevels;
+use crate::packet::layer::MAX_LAYERS;
 use crate::transit::Transit;
 
 /// A value written by one shard, unless it says otherwise, and read by anybody.
@@ -32,13 +33,13 @@ impl Gauge {
 macro_rules! counters {
     (
         $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }
-        $(beside { $(#[$other_doc:meta])* $other:ident: $type:ty })?
+        $(beside { $($(#[$other_doc:meta])* $other:ident: $type:ty,)* })?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: Gauge,)*
-            $($(#[$other_doc])* pub $other: $type,)?
+            $($($(#[$other_doc])* pub $other: $type,)*)?
         }
 
         impl $name {
@@ -116,8 +117,26 @@ counters! {
         wanted,
     } beside {
         /// How loud it lately was, published at each tick.
-        levels: AudioLevels
+        levels: AudioLevels,
+        /// Of each of its layers, if it has some.
+        layers: LayerCounters,
     }
+}
+
+/// What comes of each layer of a scalable encoding, by spatial and temporal layer, without those
+/// below it. All is of the last second; 0 where nothing came.
+#[derive(Debug, Default)]
+pub struct LayerCounters {
+    /// Bits per second of the payload.
+    pub bitrate_bps: [[Gauge; MAX_LAYERS]; MAX_LAYERS],
+    /// Frames in a thousand seconds.
+    pub frames_per_1000_s: [[Gauge; MAX_LAYERS]; MAX_LAYERS],
+    /// Picture width by spatial layer, in pixels; 0 when unknown.
+    pub width: [Gauge; MAX_LAYERS],
+    /// Picture height likewise.
+    pub height: [Gauge; MAX_LAYERS],
+    /// Spatial layers, a bit for each, that are not predicted from lower ones.
+    pub independent: Gauge,
 }
 
 counters! {

@@ -23,7 +23,7 @@ use crate::forwarding::Forwarding;
 use crate::ids::{OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use crate::io::Io;
 use crate::io::uring::{Grants, StartError, UringConfig, UringIo, Waker, cores, pin_to_core};
-use crate::limits::{MAX_SHARDS, MAX_TAPS_PER_SHARD};
+use crate::limits::{MAX_LAYER_RENDITIONS, MAX_SHARDS, MAX_TAPS_PER_SHARD};
 use crate::producer::Entrance;
 use crate::shard::Shard;
 use crate::shard::links::{ControlEnds, Links, ShardWaker, connect};
@@ -107,6 +107,9 @@ pub enum EngineError {
     /// The rendition's shard has as many taps as it may have.
     #[error("shard {0} has {MAX_TAPS_PER_SHARD} taps and takes no more; end one first")]
     TooManyTaps(ShardId),
+    /// The rendition has as many renditions of its layers as it may have.
+    #[error("rendition {0} has {MAX_LAYER_RENDITIONS} renditions of its layers and gets no more")]
+    TooManyLayers(RenditionId),
     /// No such outgoing track.
     #[error("there is no outgoing track {0}; its viewer has gone")]
     UnknownOutgoingTrack(OutgoingTrackId),

@@ -64,6 +64,17 @@ pub const FALL_INTERVAL_US: u64 = 300_000;
 /// three requests.
 pub const CHANGE_PATIENCE_US: u64 = 1_500_000;
 
+/// How long a viewer waits for a frame that lets it change to other layers of what it has before a
+/// keyframe is asked for: publishers that let it at all do so several times a second.
+pub const CROSSING_PATIENCE_US: u64 = 1_000_000;
+
+/// A viewer does not change to other layers while any of so many latest packets is missing: it could not
+/// be sent that any more.
+pub const CROSSING_WHOLE_PACKETS: u64 = 16;
+
+/// Renditions that are made of one encoding's layers: one for each of four by four, but all of them.
+pub const MAX_LAYER_RENDITIONS: usize = 15;
+
 /// Packets kept per audio rendition: five seconds of 20 ms frames. A power of two.
 pub const AUDIO_STORE_PACKETS: usize = 256;
 
@@ -232,6 +243,7 @@ pub const TRACKS_PER_COMMAND: usize = 16;
 /// A rendition that has sent nothing for this long is reported as inactive.
 pub const INACTIVE_AFTER_US: u64 = 2_000_000;
 
+const _: () = assert!(CROSSING_PATIENCE_US < CHANGE_PATIENCE_US);
 const _: () = assert!(VIDEO_STORE_PACKETS.is_power_of_two());
 const _: () = assert!(AUDIO_STORE_PACKETS.is_power_of_two());
 const _: () = assert!(MAX_CACHE_PACKETS.is_power_of_two());

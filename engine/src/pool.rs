@@ -24,6 +24,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::limits::SLOT_BYTES;
 use crate::packet::extension::{Extensions, PlayoutDelay};
+use crate::packet::layer::LayerMark;
 
 /// What routing knows about a packet. Once it is set, nothing reads the header bytes in the slot
 /// again: a packet restored from RTX differs from its bytes.
@@ -33,6 +34,9 @@ pub struct PacketInfo {
     pub index: u64,
     /// When the packet came in, in microseconds of the shard's clock.
     pub arrival_us: u64,
+    /// The index it has at the source of its encoding: another than its own if it is one of a
+    /// rendition of some layers.
+    pub origin: u64,
     /// RTP timestamp at the source.
     pub timestamp: u32,
     /// Where the RTP payload starts in the slot.
@@ -48,6 +52,8 @@ pub struct PacketInfo {
     pub marker: bool,
     /// A decoder can begin with this packet: it starts a keyframe, or is audio.
     pub keyframe_start: bool,
+    /// What it says of its layer.
+    pub layer: LayerMark,
     /// Header extensions the engine knows, as positions in the slot.
     pub extensions: Extensions,
     /// NTP time of capture to tell viewers, where the publisher does not; none with most packets.
@@ -88,6 +94,19 @@ impl Slot {
     /// The whole slot, to be written; say how much of it counts with [`Slot::set_len`].
     pub fn buffer_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+
+    /// Becomes a copy of another.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.info = other.info;
+        self.len = other.len;
+        self.bytes[..usize::from(other.len)].copy_from_slice(other.bytes());
+    }
+
+    /// The RTP payload without padding, to be written.
+    pub(crate) fn payload_mut(&mut self) -> &mut [u8] {
+        let start = usize::from(self.info.payload_start);
+        &mut self.bytes[start..start + usize::from(self.info.payload_len)]
     }
 
     /// Declares the first `len` bytes the packet (at most [`SLOT_BYTES`]).

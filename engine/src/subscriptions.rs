@@ -4,12 +4,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::command::{Command, IncomingTrackSpec, PayloadMap, RenditionSpec};
+use crate::command::{Command, IncomingTrackSpec, LayersOf, PayloadMap, RenditionSpec};
 use crate::engine::EngineError;
 use crate::ids::{IncomingTrackId, OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
-use crate::limits::TRACKS_PER_COMMAND;
+use crate::limits::{MAX_LAYER_RENDITIONS, TRACKS_PER_COMMAND};
 use crate::packet::codec::MediaKind;
+use crate::packet::layer::Layers;
 use crate::producer::{ProducedTrackSpec, is_video};
+
+/// The first name of renditions of layers, which are named here; the control plane names the others,
+/// from below.
+const FIRST_OF_LAYERS: u64 = 1 << 63;
+
+/// For so many calls of [`Subscriptions::tend`] a rendition is served on that a track has left: until it
+/// has changed over.
+const LINGERS: u8 = 3;
 
 /// A command and the shard it is for.
 pub(crate) type Step = (ShardId, Command);
@@ -20,6 +29,12 @@ pub(crate) struct Subscriptions {
     producers: HashMap<ProducerId, ProducerEntry>,
     renditions: HashMap<RenditionId, RenditionEntry>,
     outgoing: HashMap<OutgoingTrackId, OutgoingEntry>,
+    /// Renditions of layers there are.
+    layers: HashMap<(RenditionId, Layers), RenditionId>,
+    layers_named: u64,
+    /// Tracks' places in renditions they have left or not taken yet, by shard, with how long they are
+    /// kept.
+    lingering: Vec<(RenditionId, ShardId, u8)>,
 }
 
 #[derive(Debug)]
@@ -38,7 +53,7 @@ struct ProducerEntry {
 #[derive(Debug)]
 struct RenditionEntry {
     spec: RenditionSpec,
-    /// Attached tracks on shards other than its home.
+    /// Attached tracks by shard; of an encoding on its home they are not counted.
     viewers: HashMap<ShardId, usize>,
 }
 
@@ -89,6 +104,7 @@ impl Subscriptions {
                 home: shard,
                 video: is_video(&track.codecs),
                 alternative_of: None,
+                layers_of: None,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };
@@ -161,6 +177,7 @@ impl Subscriptions {
                     .first()
                     .is_some_and(|codec| codec.codec.kind() == MediaKind::Video),
                 alternative_of,
+                layers_of: None,
                 codecs: spec.codecs.clone(),
                 served: Arc::clone(&encoding.served),
             };
@@ -203,13 +220,92 @@ impl Subscriptions {
         {
             outgoing.attached = None;
         }
-        let entry = self.renditions.remove(&id);
-        let shards = entry
-            .into_iter()
-            .flat_map(|entry| entry.viewers.into_keys());
-        shards
-            .map(|shard| (shard, Command::RemoveRendition(id)))
-            .collect()
+        self.lingering.retain(|(other, ..)| *other != id);
+        let mut steps = Vec::new();
+        if let Some(entry) = self.renditions.remove(&id) {
+            let home = entry.spec.home;
+            let others = entry.viewers.into_keys().filter(|shard| *shard != home);
+            steps.extend(others.map(|shard| (shard, Command::RemoveRendition(id))));
+        }
+        // The home ends what is made of it by itself.
+        let of_it = self.layers.keys().filter(|(of, _)| *of == id);
+        for key in of_it.copied().collect::<Vec<_>>() {
+            if let Some(made) = self.layers.remove(&key) {
+                steps.extend(self.remove_rendition(made));
+            }
+        }
+        steps
+    }
+
+    /// The rendition of some layers of an encoding, begun if there is none; it ends some time after the
+    /// last track has left it.
+    pub(crate) fn derive(
+        &mut self,
+        of: RenditionId,
+        layers: Layers,
+    ) -> Result<(RenditionId, Vec<Step>), EngineError> {
+        if layers.is_all() {
+            self.rendition(of)?;
+            return Ok((of, Vec::new()));
+        }
+        if let Some(made) = self.layers.get(&(of, layers)).copied() {
+            return Ok((made, Vec::new()));
+        }
+        if self.layers.keys().filter(|(other, _)| *other == of).count() >= MAX_LAYER_RENDITIONS {
+            return Err(EngineError::TooManyLayers(of));
+        }
+        let id = RenditionId(FIRST_OF_LAYERS + self.layers_named);
+        self.layers_named += 1;
+        let spec = RenditionSpec {
+            id,
+            layers_of: Some(LayersOf {
+                rendition: of,
+                layers,
+            }),
+            ..self.rendition(of)?.clone()
+        };
+        let home = spec.home;
+        let command = Command::AddLayers(Box::new(spec.clone()));
+        // Nobody has it yet, but somebody is about to.
+        let viewers = HashMap::from([(home, 1)]);
+        self.lingering.push((id, home, LINGERS));
+        self.renditions.insert(id, RenditionEntry { spec, viewers });
+        self.layers.insert((of, layers), id);
+        Ok((id, vec![(home, command)]))
+    }
+
+    /// Viewers of a rendition may be shown one or another version of the track.
+    pub(crate) fn set_alternatives(
+        &mut self,
+        id: RenditionId,
+        track: IncomingTrackId,
+    ) -> Result<Vec<Step>, EngineError> {
+        let entry = self.renditions.get_mut(&id);
+        let entry = entry.ok_or(EngineError::UnknownRendition(id))?;
+        if entry.spec.alternative_of.replace(track).is_some() {
+            return Ok(Vec::new());
+        }
+        let home = entry.spec.home;
+        let others = entry.viewers.keys().filter(|shard| **shard != home);
+        let shards = others.copied().chain([home]);
+        let step = |shard| (shard, Command::SetAlternatives(id, track));
+        Ok(shards.map(step).collect())
+    }
+
+    /// Ends, some time after tracks have left them, renditions that nobody else has.
+    pub(crate) fn tend(&mut self) -> Vec<Step> {
+        let (mut steps, mut over) = (Vec::new(), Vec::new());
+        self.lingering.retain_mut(|(rendition, shard, left)| {
+            *left -= 1;
+            if *left == 0 {
+                over.push((*rendition, *shard));
+            }
+            *left > 0
+        });
+        for (rendition, shard) in over {
+            steps.extend(self.unserve(rendition, shard));
+        }
+        steps
     }
 
     pub(crate) fn add_outgoing_track(
@@ -271,7 +367,7 @@ impl Subscriptions {
             }
             // The former renditions are let go after the change-over.
             for track in tracks {
-                steps.extend(self.release(track));
+                steps.extend(self.release_for(track, rendition));
                 if let Some(outgoing) = self.outgoing.get_mut(&track) {
                     outgoing.attached = Some(rendition);
                 }
@@ -286,13 +382,13 @@ impl Subscriptions {
             return Vec::new();
         };
         let home = entry.spec.home;
-        if home == shard {
+        if home == shard && entry.spec.layers_of.is_none() {
             return Vec::new();
         }
         let viewers = entry.viewers.entry(shard).or_insert(0);
         let first = *viewers == 0;
         *viewers += count;
-        if !first {
+        if !first || home == shard {
             return Vec::new();
         }
         vec![
@@ -319,6 +415,23 @@ impl Subscriptions {
         Ok(steps)
     }
 
+    /// Ends what a track is attached to, when it is attached to another rendition. If that is another
+    /// version of the same track, the viewer goes on with what it has until it can change over.
+    fn release_for(&mut self, track: OutgoingTrackId, to: RenditionId) -> Vec<Step> {
+        let Some(outgoing) = self.outgoing.get_mut(&track) else {
+            return Vec::new();
+        };
+        let Some(from) = outgoing.attached else {
+            return Vec::new();
+        };
+        let track_of = |id| self.renditions.get(&id)?.spec.alternative_of;
+        if from == to || track_of(from).is_none() || track_of(from) != track_of(to) {
+            return self.release(track);
+        }
+        self.lingering.push((from, outgoing.shard, LINGERS));
+        Vec::new()
+    }
+
     /// Ends what a track is attached to: the last viewer on a shard ends the rendition there.
     fn release(&mut self, track: OutgoingTrackId) -> Vec<Step> {
         let Some(outgoing) = self.outgoing.get_mut(&track) else {
@@ -328,6 +441,11 @@ impl Subscriptions {
         let Some(rendition) = outgoing.attached.take() else {
             return Vec::new();
         };
+        self.unserve(rendition, shard)
+    }
+
+    /// One viewer less of a rendition on a shard.
+    fn unserve(&mut self, rendition: RenditionId, shard: ShardId) -> Vec<Step> {
         let Some(entry) = self.renditions.get_mut(&rendition) else {
             return Vec::new();
         };
@@ -339,9 +457,19 @@ impl Subscriptions {
             return Vec::new();
         }
         entry.viewers.remove(&shard);
-        vec![
-            (entry.spec.home, Command::Unexport(rendition, shard)),
-            (shard, Command::RemoveRendition(rendition)),
-        ]
+        let (home, made_of) = (entry.spec.home, entry.spec.layers_of);
+        let mut steps = Vec::new();
+        if shard != home {
+            steps.push((home, Command::Unexport(rendition, shard)));
+            steps.push((shard, Command::RemoveRendition(rendition)));
+        }
+        if entry.viewers.is_empty()
+            && let Some(of) = made_of
+        {
+            self.renditions.remove(&rendition);
+            self.layers.remove(&(of.rendition, of.layers));
+            steps.push((home, Command::RemoveRendition(rendition)));
+        }
+        steps
     }
 }

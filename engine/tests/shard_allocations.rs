@@ -21,6 +21,7 @@ use fanmill_engine::command::{
 use fanmill_engine::counters::TransportCounters;
 use fanmill_engine::ids::{OutgoingTrackId, ProducerId, RenditionId, ShardId, TransportId};
 use fanmill_engine::io::{Datagram, Io, IoError, MAX_STRETCH_BYTES, Rx, Tx};
+use fanmill_engine::packet::layer::Layers;
 use fanmill_engine::producer::{ProducedPacket, ProducedTrackSpec, ProducerSpec};
 use fanmill_engine::shard::Shard;
 use fanmill_engine::srtp::{MasterKey, Profile, Sealer};
@@ -178,6 +179,12 @@ fn master(secret: &Secret) -> MasterKey {
 
 impl Bench {
     fn new() -> Self {
+        Self::of_layers(Layers::ALL)
+    }
+
+    /// Viewers are shown these layers of the video, which tells nothing of layers and so is of the
+    /// lowest.
+    fn of_layers(layers: Layers) -> Self {
         let (clock, sent) = (Rc::new(Cell::new(1_000_000)), Rc::default());
         let networks = (0..2).map(|_| Ready {
             clock: Rc::clone(&clock),
@@ -222,7 +229,7 @@ impl Bench {
         assert_eq!((vp8().payload_type, opus().payload_type), (96, 111));
         for viewer in 1..=VIEWERS {
             bench.connect(viewer, viewer % 2);
-            bench.watch(viewer, &mut names);
+            bench.watch(viewer, layers, &mut names);
         }
         bench.turn(4);
         bench
@@ -260,8 +267,9 @@ impl Bench {
         self.deliver(shard as usize, 1);
     }
 
-    fn watch(&mut self, id: u64, names: &mut World) {
-        for (rendition, video) in [(self.video.rendition, true), (self.audio.rendition, false)] {
+    fn watch(&mut self, id: u64, layers: Layers, names: &mut World) {
+        let video = self.engine.layers_of(self.video.rendition, layers).unwrap();
+        for (rendition, video) in [(video, true), (self.audio.rendition, false)] {
             let watched = Watched::new(names);
             let spec = OutgoingTrackSpec {
                 extensions: viewer_extensions(),
@@ -380,6 +388,25 @@ fn forwarding_allocates_nothing_per_packet_on_either_shard() {
 
     let control = Box::new(0u8);
     assert!(ALLOCATIONS.get() > 0, "the count counts {control}");
+}
+
+#[test]
+fn making_a_rendition_of_layers_allocates_nothing() {
+    let lowest = Layers {
+        spatial: 0,
+        temporal: 0,
+    };
+    let mut bench = Bench::of_layers(lowest);
+    bench.prepare(600);
+    bench.forward(300, 10_000);
+    bench.forward(300, 1);
+    bench.prepare(500);
+    bench.clock.set(bench.clock.get() + 10_000);
+    bench.turn(2);
+    let trains = bench.sent.borrow().trains;
+    assert_eq!(bench.forward(500, 1), 0);
+    let trains = bench.sent.borrow().trains - trains;
+    assert_eq!(trains, 500 * VIEWERS * 2);
 }
 
 #[test]

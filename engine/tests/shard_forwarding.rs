@@ -43,7 +43,7 @@ fn assert_video(video: &[Rtp], viewer: &Viewer) {
         let capture_time = vec![8, 7, 6, 5, 4, 3, 2, 1];
         assert_eq!(packet.extension(id::CAPTURE_TIME), Some(capture_time));
         let dependency = packet.extension(id::DEPENDENCY).unwrap();
-        assert_eq!((dependency.len(), dependency[0]), (3, 0xc0));
+        assert_eq!((dependency.len(), dependency[1]), (6, 0));
         assert_eq!(packet.header.extensions.len(), 7, "and nothing unknown");
     }
 }

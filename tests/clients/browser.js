@@ -61,9 +61,10 @@
 
   /**
    * Publishes the test card. `kinds`: of its tracks; `encodings`: of its video; `codec`: alone in
-   * the offer beside its helpers; `extensions`: as for `watch`.
+   * the offer beside its helpers; `extensions`: as for `watch`; `without`: URIs of header extensions
+   * that it does not offer.
    */
-  async publish(url, { kinds, encodings, codec, size, fps, extensions, ...offer }) {
+  async publish(url, { kinds, encodings, codec, size, fps, extensions, without, ...offer }) {
     const { TestCard } = await import('/assets/testcard.js');
     const card = new TestCard(...(size ?? [640, 360]), fps ?? 15);
     const video = (pc) => {
@@ -73,6 +74,11 @@
         sendEncodings: encodings ?? [{}],
       });
       this.extend(transceiver, extensions);
+      const offered = transceiver.getHeaderExtensionsToNegotiate();
+      for (const extension of offered) {
+        if (without?.includes(extension.uri)) extension.direction = 'stopped';
+      }
+      transceiver.setHeaderExtensionsToNegotiate(offered);
       if (!codec) return;
       const known = RTCRtpSender.getCapabilities('video').codecs;
       const mine = known.filter((c) => c.mimeType === `video/${codec}`);
@@ -194,6 +200,10 @@
       bytes: video.bytesReceived ?? 0,
       freezes: video.freezeCount ?? 0,
       frozen_s: video.totalFreezesDuration ?? 0,
+      fps: video.framesPerSecond ?? 0,
+      keyframes: video.keyFramesDecoded ?? 0,
+      nacks: video.nackCount ?? 0,
+      plis: video.pliCount ?? 0,
       energy: audio.totalAudioEnergy ?? 0,
       samples: audio.totalSamplesReceived ?? 0,
     };

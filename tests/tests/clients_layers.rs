@@ -1,9 +1,10 @@
-//! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one.
+//! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one, or the
+//! one they choose.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fanmill_tests::clients::console::Console;
+use fanmill_tests::clients::console::{Console, Received};
 use fanmill_tests::clients::{Stage, node};
 use fanmill_tests::{Browser, mp4, scene, wait};
 use serde_json::{Value, json};
@@ -182,42 +183,139 @@ async fn one_who_chooses_gets_it_and_nobody_else(stage: &Stage, browser: &Browse
     page.close().await
 }
 
-/// A key picture of an upper spatial layer needs those below: viewers get them all.
-async fn a_scalable_stream_is_decoded(codec: &str, extensions: &[&str]) -> Result<()> {
+/// What a viewer of layers is to see: which it asks for, the width, and the pictures a second.
+struct Shown {
+    layers: Value,
+    width: u64,
+    fps: std::ops::Range<f64>,
+}
+
+fn shown(layers: Value, width: u64, fps: std::ops::Range<f64>) -> Shown {
+    Shown { layers, width, fps }
+}
+
+/// Pictures a second of one picture in four, and of nearly all, at a publisher's fifteen.
+const SLOW: std::ops::Range<f64> = 1.0..6.0;
+const FLUENT: std::ops::Range<f64> = 8.0..100.0;
+
+/// A viewer who chose layers by hand sees them, its picture going on meanwhile.
+async fn sees(stage: &Stage, viewer: &Console, wanted: &Shown) -> Result<Received> {
+    let details = json!({"stream": "stage"});
+    let details = stage.server().admin("stream.get", details).await?;
+    let mut choice = wanted.layers.clone();
+    choice["transport"] = details["viewer_list"][0]["transport"].clone();
+    let before = viewer.receives("anything", |_| true).await?;
+    stage.server().admin("transport.select", choice).await?;
+    let what = format!("{}", wanted.layers);
+    let good = |seen: &Received| {
+        let frames = seen.frames > before.frames + 5;
+        seen.width == wanted.width && wanted.fps.contains(&seen.fps) && frames
+    };
+    match viewer.receives(&what, good).await {
+        Ok(seen) => Ok(seen),
+        Err(error) => {
+            let details = json!({"stream": "stage"});
+            let now = stage.server().admin("stream.get", details).await?;
+            Err(error.context(format!("{now}\n{}", stage.log())))
+        }
+    }
+}
+
+/// How often the server asked the publisher for a key picture.
+async fn keyframe_requests(stage: &Stage) -> Result<u64> {
+    let stream = stage.server().stream("stage").await?;
+    let tracks = stream["tracks"].as_array().into_iter().flatten();
+    let requests = tracks.filter_map(|track| track["keyframe_requests"].as_u64());
+    Ok(requests.sum())
+}
+
+/// A viewer is given lower layers, for which nobody asks for a key picture; then more again.
+async fn layers_are_chosen(
+    options: Value,
+    extensions: &[&str],
+    down: &[Shown],
+    up: &Shown,
+) -> Result<()> {
     let stage = Stage::new().await?;
     let browser = Browser::start().await?;
     let publisher = Console::open(&browser, stage.server()).await?;
-    let options = json!({
-        "codec": codec,
-        "size": [960, 540],
-        "encodings": [{ "scalabilityMode": "L3T3_KEY", "maxBitrate": 1_200_000 }],
-    });
+    let whole = options["size"][0].as_u64().unwrap_or_default();
+    let mode = options["encodings"][0]["scalabilityMode"].clone();
     let viewing = json!({ "extensions": extensions });
     publisher.publish(&stage.whip(), &options).await?;
-    let mode = "clients.publisher.getSenders().find((s) => s.track.kind === 'video')\
+    let used = "clients.publisher.getSenders().find((s) => s.track.kind === 'video')\
                 .getParameters().encodings[0].scalabilityMode";
-    assert_eq!(publisher.evaluate(mode).await?, "L3T3_KEY");
+    assert_eq!(publisher.evaluate(used).await?, mode);
     let viewer = Console::open(&browser, stage.server()).await?;
     viewer.watch(&stage.whep(), &viewing).await?;
     viewer
-        .receives("the largest picture", |seen| {
-            (seen.width, seen.height) == (960, 540)
-        })
+        .receives("the largest picture", |seen| seen.width == whole)
         .await
         .with_context(|| stage.log())?;
-    viewer.plays(SECONDS.into()).await?;
+    let before = viewer.plays(2).await?;
+    let requests = keyframe_requests(&stage).await?;
+    for lower in down {
+        sees(&stage, &viewer, lower).await?;
+    }
+    ensure!(keyframe_requests(&stage).await? == requests);
+    sees(&stage, &viewer, up).await?;
+    let all = sees(&stage, &viewer, &shown(json!({}), whole, FLUENT)).await?;
+    ensure!(
+        all.plis == before.plis && all.nacks < before.nacks + 50,
+        "{all:?} after {before:?}"
+    );
     publisher.end().await?;
     stage.check_unspoiled().await
 }
 
+/// Three sizes and three rates, each choosable.
+async fn three_by_three(offer: Value, extensions: &[&str]) -> Result<()> {
+    let down = [
+        shown(json!({"spatial_layer": 1}), 480, FLUENT),
+        shown(json!({"spatial_layer": 1, "temporal_layer": 0}), 480, SLOW),
+        shown(json!({"spatial_layer": 0, "temporal_layer": 0}), 240, SLOW),
+    ];
+    let rates = json!({"spatial_layer": 0, "temporal_layer": 2});
+    layers_are_chosen(offer, extensions, &down, &shown(rates, 240, FLUENT)).await
+}
+
+/// A publisher's offer of one encoding in layers.
+fn scalable(codec: &str, mode: &str, size: [u32; 2]) -> Value {
+    let encoding = json!({ "scalabilityMode": mode, "maxBitrate": 1_200_000 });
+    json!({ "codec": codec, "encodings": [encoding], "size": size })
+}
+
+const LARGE: [u32; 2] = [960, 540];
+/// So small that the first bitrate has room for it.
+const SMALL: [u32; 2] = [480, 270];
+
 #[tokio::test]
-async fn all_layers_of_scalable_vp9_are_decoded() -> Result<()> {
-    a_scalable_stream_is_decoded("VP9", &[]).await
+async fn layers_of_scalable_vp9_are_decoded_and_chosen() -> Result<()> {
+    three_by_three(scalable("VP9", "L3T3_KEY", LARGE), &[]).await
 }
 
 #[tokio::test]
-async fn all_layers_of_scalable_av1_are_decoded() -> Result<()> {
-    a_scalable_stream_is_decoded("AV1", &[DEPENDENCY_DESCRIPTOR]).await
+async fn layers_of_scalable_av1_are_decoded_and_chosen() -> Result<()> {
+    three_by_three(scalable("AV1", "L3T3", LARGE), &[DEPENDENCY_DESCRIPTOR]).await
+}
+
+async fn three_rates(offer: Value) -> Result<()> {
+    let down = [shown(json!({"temporal_layer": 0}), 480, SLOW)];
+    let up = shown(json!({"max_temporal_layer": 1}), 480, 5.0..9.5);
+    layers_are_chosen(offer, &[], &down, &up).await
+}
+
+#[tokio::test]
+async fn temporal_layers_of_vp8_are_chosen() -> Result<()> {
+    let mut offer = scalable("VP8", "L1T3", SMALL);
+    offer["without"] = json!([DEPENDENCY_DESCRIPTOR]);
+    three_rates(offer).await
+}
+
+/// Then its payload tells nothing of them.
+#[tokio::test]
+async fn temporal_layers_of_vp8_are_chosen_by_the_dependency_descriptor() -> Result<()> {
+    three_rates(scalable("VP8", "L1T3", SMALL)).await
 }
 
 /// Nothing but the publisher and the viewers can read a frame (insertable streams): where it begins,

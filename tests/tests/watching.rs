@@ -222,6 +222,17 @@ async fn all_spatial_layers_are_shown(codec: &str, mode: &str) {
     viewer.wait_for(whole, LIMIT).await.unwrap();
     let seen = plays(&viewer, 3).await.unwrap();
     assert_eq!(seen.codec.as_deref(), Some(codec));
+    // The menu has three sizes at three rates, and the best.
+    let menu = "document.getElementById('quality')";
+    let listed = format!("!{menu}.hidden && {menu}.options.length === 10");
+    viewer.wait_for(&listed, LIMIT).await.unwrap();
+    for (choice, width) in [("1/2", 480), ("0/2", 240)] {
+        let choose =
+            format!("{menu}.value = '{choice}'; {menu}.dispatchEvent(new Event('change'))");
+        viewer.evaluate(&choose).await.unwrap();
+        let chosen = format!("document.getElementById('video').videoWidth === {width}");
+        viewer.wait_for(&chosen, LIMIT).await.unwrap();
+    }
 }
 
 #[tokio::test]

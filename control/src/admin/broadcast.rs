@@ -7,9 +7,9 @@ use fanmill_engine::ids::{ShardId, TransportId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Caller, Methods, Reason, RpcError};
+use super::{Caller, Methods, Reason, RpcError, selection};
 use crate::broadcast::{Broadcast, BroadcastError, DelayBounds, Role};
-use crate::model::{Bounds, Selection, Transport, TransportInfo};
+use crate::model::{Transport, TransportInfo};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,33 +46,6 @@ struct StreamSettings {
 struct Choice {
     stream: String,
     publisher: Role,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EncodingChoice {
-    transport: u64,
-    encoding: Option<String>,
-    max_width: Option<u64>,
-    max_height: Option<u64>,
-}
-
-impl EncodingChoice {
-    fn selection(self) -> Result<Selection, RpcError> {
-        let bounds = Bounds {
-            max_width: self.max_width,
-            max_height: self.max_height,
-        };
-        match (self.encoding, bounds == Bounds::default()) {
-            (None, true) => Ok(Selection::Automatic),
-            (None, false) => Ok(Selection::Within(bounds)),
-            (Some(name), true) => Ok(Selection::Encoding(name)),
-            (Some(_), false) => Err(RpcError::invalid_params(
-                "encoding",
-                "name an encoding or bounds, not both",
-            )),
-        }
-    }
 }
 
 /// A transport in a list: what it is, and for which stream.
@@ -225,9 +198,10 @@ fn add_transport_methods(methods: &mut Methods, broadcast: &Broadcast) {
     let of = broadcast.clone();
     methods.add(
         "transport.select",
-        "Chooses what the viewer on a transport gets of simulcast: an encoding by its name (rid), or \
-         the best up to max_width and max_height; without any of these the best.",
-        move |_: Caller, choice: EncodingChoice| {
+        "Chooses what the viewer on a transport gets: an encoding by its name (rid) and layers by hand, \
+         the best up to max_width, max_height, max_spatial_layer and max_temporal_layer, or what fits a \
+         target_bitrate_bps; without any of these the best.",
+        move |_: Caller, choice: selection::Choice| {
             let of = of.clone();
             async move {
                 let transport = choice.transport;

@@ -31,6 +31,7 @@ mod rooms;
 mod rpc;
 mod rtmp;
 mod rtsp;
+mod selection;
 mod server;
 mod socket;
 mod standard;

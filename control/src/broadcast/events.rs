@@ -17,6 +17,7 @@ use super::session::random_id;
 use super::{
     Broadcast, BroadcastError, EncodingInfo, Publisher, Session, Shared, Stream, Tables, info, lock,
 };
+use crate::model::LayerInfo;
 use crate::rooms::{MembersView, RoomView, Seat, SlotsView};
 use crate::sdp::MediaKind;
 
@@ -86,7 +87,7 @@ pub enum StreamEvent {
     Inactive,
     /// Whether its publisher shows one picture on purpose.
     Paused(bool),
-    /// The encodings of its video: more than one.
+    /// The encodings of its video: more than one, or in layers.
     Layers(Arc<[EncodingInfo]>),
     /// How many watch it.
     ViewerCount(usize),
@@ -285,7 +286,7 @@ pub(super) struct Facts {
     live: bool,
     paused: bool,
     viewers: usize,
-    /// Empty without simulcast.
+    /// Empty if there is nothing to choose.
     layers: Arc<[EncodingInfo]>,
 }
 
@@ -295,7 +296,8 @@ impl Facts {
         let incoming = incoming.map(Publisher::incoming);
         let video = incoming.and_then(|incoming| incoming.track(MediaKind::Video, 0));
         let layers = video.map(|track| info::encodings(track));
-        let layers = layers.filter(|layers| layers.len() > 1);
+        let choice = |all: &Vec<EncodingInfo>| all.iter().any(|one| !one.layers.is_empty());
+        let layers = layers.filter(|all| all.len() > 1 || choice(all));
         Self {
             live: stream.publishers.on_air().is_some(),
             paused: stream.publishers.on_air().is_some_and(Publisher::is_paused),
@@ -306,11 +308,17 @@ impl Facts {
 
     /// Takes what is new; says whether anything is. Bitrates always are, so they are no news.
     fn update(&mut self, now: Self, count_now: bool) -> bool {
+        let shape_of = |layer: &LayerInfo| {
+            let size = (layer.width, layer.height);
+            (layer.spatial_layer, layer.temporal_layer, size)
+        };
         let shape = |layers: &[EncodingInfo]| -> Vec<_> {
             let each = layers.iter();
             each.map(|layer| {
                 let to_be_had = layer.active || layer.paused;
-                (layer.rid.clone(), to_be_had, layer.width, layer.height)
+                let layers = layer.layers.iter().map(shape_of).collect::<Vec<_>>();
+                let size = (layer.width, layer.height);
+                (layer.rid.clone(), to_be_had, size, layers)
             })
             .collect()
         };
@@ -525,6 +533,7 @@ mod tests {
             full_bitrate_bps: 0,
             width: 320,
             height: 180,
+            layers: Vec::new(),
         });
         Facts {
             live,

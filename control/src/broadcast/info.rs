@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::broadcast::publisher::{Publisher, PublisherDetails};
 use crate::broadcast::{DelayBounds, Role, Session, Stream};
-use crate::model::IncomingTrack;
+use crate::model::{IncomingTrack, LayerInfo};
 
 /// A stream in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -95,6 +95,8 @@ pub struct EncodingInfo {
     pub width: u64,
     /// Picture height in pixels; 0 when unknown.
     pub height: u64,
+    /// What there is of it in spatial and temporal layers, the least first; empty if it has none.
+    pub layers: Vec<LayerInfo>,
 }
 
 /// A stream with everybody who has to do with it.
@@ -159,6 +161,10 @@ pub struct ViewerInfo {
     pub transport: u64,
     /// The encoding it is sent, by name, if the stream has several.
     pub encoding: Option<String>,
+    /// The highest spatial layer it is sent; `null` if that is not bounded.
+    pub spatial_layer: Option<u8>,
+    /// The highest temporal layer, likewise.
+    pub temporal_layer: Option<u8>,
     /// Packets sent to it.
     pub packets_sent: u64,
     /// Packets it says it lost.
@@ -168,7 +174,7 @@ pub struct ViewerInfo {
     /// Round trip in milliseconds.
     pub rtt_ms: Option<f64>,
     /// What its network is estimated to carry, in bits per second; `null` when it is not known, and for
-    /// viewers of streams without simulcast, who are not estimated.
+    /// viewers of streams without simulcast or layers, who are not estimated.
     pub estimate_bps: Option<u64>,
 }
 
@@ -250,9 +256,12 @@ fn delivery(track: &IncomingTrack) -> impl Iterator<Item = DeliveryInfo> + '_ {
 fn viewer(session: &Arc<Session>) -> ViewerInfo {
     let info = session.transport.info();
     let tracks = session.transport.outgoing().tracks();
+    let layers = tracks.iter().find_map(|track| track.layers());
     ViewerInfo {
         transport: info.id,
         encoding: tracks.iter().find_map(|track| track.encoding_name()),
+        spatial_layer: layers.and_then(|layers| layers.0),
+        temporal_layer: layers.and_then(|layers| layers.1),
         packets_sent: info.packets_sent,
         packets_lost: tracks
             .iter()
@@ -281,6 +290,7 @@ pub(super) fn encodings(track: &IncomingTrack) -> Vec<EncodingInfo> {
         full_bitrate_bps: encoding.counters().full_bitrate_bps.get(),
         width: encoding.counters().width.get(),
         height: encoding.counters().height.get(),
+        layers: encoding.layers(),
     });
     each.collect()
 }

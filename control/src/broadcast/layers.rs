@@ -1,4 +1,4 @@
-//! Choosing which encoding of a simulcast stream a viewer is sent.
+//! Choosing which encoding of a simulcast stream a viewer is sent, and which layers of it.
 //!
 //! A choice belongs to the viewer's tracks, and holds whatever stream they are shown.
 
@@ -26,9 +26,9 @@ impl Session {
 }
 
 impl Broadcast {
-    /// Chooses which encoding a viewer is sent on its video tracks, or on that of one media section
-    /// (by its place in the offer). It changes at that encoding's latest keyframe. It may wait for
-    /// the data plane.
+    /// Chooses which encoding and layers a viewer is sent on its video tracks, or on that of one media
+    /// section (by its place in the offer). It changes at that encoding's next keyframe, or, among
+    /// layers of one encoding, as soon as it can. It may wait for the data plane.
     ///
     /// # Errors
     /// [`BroadcastError::NoVideo`]; [`BroadcastError::UnknownEncoding`] if the stream that is shown
@@ -45,7 +45,7 @@ impl Broadcast {
             return Err(BroadcastError::NoVideo);
         }
         for track in &tracks {
-            if let (Selection::Encoding(name), Some(shown)) = (selection, track.attached_to()) {
+            if let (Some(name), Some(shown)) = (&selection.encoding, track.attached_to()) {
                 check_name(name, &shown)?;
             }
         }

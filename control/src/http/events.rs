@@ -208,5 +208,18 @@ fn layer(layer: &EncodingInfo) -> Value {
     for (name, value) in known.into_iter().filter(|(_, value)| *value != 0) {
         fields.insert(name.to_owned(), value.into());
     }
+    if layer.active && !layer.layers.is_empty() {
+        let layers = layer.layers.iter().map(|one| {
+            json!({
+                "spatialLayerId": one.spatial_layer,
+                "temporalLayerId": one.temporal_layer,
+                "bitrate": one.bitrate_bps,
+                "width": one.width,
+                "height": one.height,
+                "framerate": one.frames_per_second.round(),
+            })
+        });
+        fields.insert("layers".to_owned(), layers.collect());
+    }
     fields.into()
 }

@@ -1,6 +1,6 @@
 //! WHEP's extension of layer selection (draft-ietf-wish-whep-02, "Video Layer Selection
-//! extension"): a viewer POSTs to its session which encoding of simulcast it wants, and DELETEs its
-//! choice to have the best again.
+//! extension"): a viewer POSTs to its session which encoding of simulcast and which layers of it it
+//! wants, and DELETEs its choice to have the best again.
 //!
 //! What can be chosen is told by the event `layers`; the choice is
 //! [`Broadcast`](crate::broadcast::Broadcast)'s, here is only the form.
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::http::HttpState;
 use crate::http::reply::Refusal;
 use crate::http::session::{ACCEPT_POST, body, check_type, options};
-use crate::model::{Selection, TransportKind};
+use crate::model::{Bounds, Selection, TransportKind};
 
 const JSON: &str = "application/json";
 const METHODS: &str = "OPTIONS, POST, DELETE";
@@ -36,6 +36,18 @@ struct Choice {
     /// The encoding, by its `rid` in the event `layers`; the best if it is left out.
     #[serde(rename = "encodingId", alias = "rid")]
     encoding_id: Option<String>,
+    /// Up to this spatial layer; all of them if it is left out.
+    #[serde(rename = "spatialLayerId")]
+    spatial_layer: Option<u8>,
+    /// Up to this temporal layer, likewise.
+    #[serde(rename = "temporalLayerId")]
+    temporal_layer: Option<u8>,
+    /// The best that has no higher spatial layer.
+    #[serde(rename = "maxSpatialLayerId")]
+    max_spatial_layer: Option<u8>,
+    /// The best that has no higher temporal layer.
+    #[serde(rename = "maxTemporalLayerId")]
+    max_temporal_layer: Option<u8>,
 }
 
 /// Requests to where a viewer chooses, below its session.
@@ -50,7 +62,7 @@ pub(super) async fn layer(
             session()?;
             read(request).await?
         }
-        Method::DELETE => (None, Selection::Automatic),
+        Method::DELETE => (None, Selection::default()),
         Method::OPTIONS => return Ok(options(METHODS, ACCEPT_POST, JSON)),
         _ => return Err(Refusal::Method(METHODS)),
     };
@@ -69,8 +81,16 @@ async fn read(request: Request) -> Result<(Option<usize>, Selection), Refusal> {
     let section = section.map_err(|_| {
         Refusal::Layer("mediaId is the place of the media section, such as \"1\"".to_owned())
     })?;
-    let selection = choice
-        .encoding_id
-        .map_or(Selection::Automatic, Selection::Encoding);
+    let selection = Selection {
+        encoding: choice.encoding_id,
+        spatial_layer: choice.spatial_layer,
+        temporal_layer: choice.temporal_layer,
+        within: Bounds {
+            max_spatial_layer: choice.max_spatial_layer,
+            max_temporal_layer: choice.max_temporal_layer,
+            ..Bounds::default()
+        },
+        target: None,
+    };
     Ok((section, selection))
 }

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanmill_engine::command::PayloadMap;
-use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
+use fanmill_engine::ids::OutgoingTrackId;
 
 use crate::model::incoming::{IncomingStream, IncomingTrack};
-use crate::model::outgoing::{AttachError, Attached, OutgoingStream, OutgoingTrack};
+use crate::model::outgoing::{AttachError, Attached, OutgoingStream, OutgoingTrack, Shown};
 use crate::sdp::MediaKind;
 
 /// Tracks that change over at once: while they do, no other encoding is chosen for any of them.
@@ -81,7 +81,7 @@ pub(crate) fn attach_pairs<'a>(
 ) -> Unshown {
     let mut unshown = Unshown::default();
     let mut maps = Maps::default();
-    let mut groups: HashMap<(RenditionId, PayloadMap), Group<'a>> = HashMap::new();
+    let mut groups: HashMap<(Option<Shown>, PayloadMap), Group<'a>> = HashMap::new();
     for (track, source) in pairs {
         let Some(source) = source else {
             detach(track, &mut unshown);
@@ -93,8 +93,8 @@ pub(crate) fn attach_pairs<'a>(
             unshown.add(1, AttachError::no_common_codec(source));
             continue;
         }
-        let rendition = track.choose(source, None).rendition();
-        let group = groups.entry((rendition, map.clone()));
+        let shown = track.choose(source, None);
+        let group = groups.entry((shown, map.clone()));
         let group = group.or_insert_with(|| Group {
             source,
             tracks: Vec::new(),
@@ -104,9 +104,9 @@ pub(crate) fn attach_pairs<'a>(
     // Sound first: its pauses are noticed most, and it takes less.
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, group)| group.source.kind() == MediaKind::Video);
-    for ((rendition, payloads), group) in groups {
+    for ((shown, payloads), group) in groups {
         for tracks in group.tracks.chunks(TRACKS_AT_ONCE) {
-            if let Err(error) = attach(tracks, group.source, rendition, &payloads) {
+            if let Err(error) = attach(tracks, group.source, shown, &payloads) {
                 unshown.add(tracks.len(), error);
             }
         }
@@ -117,7 +117,7 @@ pub(crate) fn attach_pairs<'a>(
 fn attach(
     tracks: &[&OutgoingTrack],
     source: &Arc<IncomingTrack>,
-    rendition: RenditionId,
+    shown: Option<Shown>,
     payloads: &PayloadMap,
 ) -> Result<(), AttachError> {
     let Some(first) = tracks.first() else {
@@ -126,11 +126,18 @@ fn attach(
     // Held to the end, or what is chosen meanwhile would be undone.
     let mut attached: Vec<_> = tracks.iter().map(|track| track.attached()).collect();
     let ids: Vec<OutgoingTrackId> = tracks.iter().map(|track| track.id()).collect();
-    first.engine().attach_all(&ids, rendition, payloads)?;
+    let engine = first.engine();
+    match shown {
+        Some(Shown { encoding, layers }) => {
+            let rendition = engine.layers_of(encoding, layers)?;
+            engine.attach_all(&ids, rendition, payloads)?;
+        }
+        None => ids.iter().try_for_each(|id| engine.detach(*id))?,
+    }
     for attached in &mut attached {
         **attached = Some(Attached {
             track: Arc::clone(source),
-            rendition,
+            shown,
         });
     }
     Ok(())

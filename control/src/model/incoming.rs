@@ -29,6 +29,8 @@ pub struct IncomingTrack {
     mid: String,
     codecs: Vec<CodecParameters>,
     encodings: Vec<Encoding>,
+    /// The engine knows that viewers can be given one thing or another.
+    alternatives: AtomicBool,
 }
 
 /// One encoding of a track: a continuous series of packets.
@@ -90,7 +92,7 @@ impl IncomingStream {
 impl IncomingTrack {
     fn new(media: &NegotiatedMedia, names: &Names, engine: &Engine) -> Self {
         let encoding = |position, rid| Encoding::new(position, rid, names, engine);
-        let encodings = if !media.rids.is_empty() {
+        let encodings: Vec<Encoding> = if !media.rids.is_empty() {
             let rids = media.rids.iter().enumerate();
             rids.map(|(position, rid)| encoding(position, Some(rid.id.clone())))
                 .collect()
@@ -105,6 +107,7 @@ impl IncomingTrack {
             kind: media.kind,
             mid: media.mid.clone().unwrap_or_default(),
             codecs: media.codecs.clone(),
+            alternatives: AtomicBool::new(encodings.len() > 1),
             encodings,
         }
     }
@@ -119,6 +122,7 @@ impl IncomingTrack {
             mid,
             codecs: vec![codec],
             encodings: vec![Encoding::new(0, None, names, engine)],
+            alternatives: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +216,20 @@ impl IncomingTrack {
             better.ask();
         }
         best
+    }
+
+    /// Lets the engine know once there are layers to choose from, so that it estimates the viewers'
+    /// bandwidth.
+    pub(super) fn tend(&self) {
+        if self.is_layered()
+            && let [encoding] = &self.encodings[..]
+            && !self.alternatives.swap(true, Ordering::Relaxed)
+        {
+            let told = encoding
+                .engine
+                .set_alternatives(encoding.rendition, self.id);
+            self.alternatives.store(told.is_ok(), Ordering::Relaxed);
+        }
     }
 
     /// The codec in use, once media came.

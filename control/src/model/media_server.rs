@@ -392,7 +392,7 @@ impl MediaServer {
                 self.handle(event);
             }
             if Instant::now() >= reselect {
-                self.reselect();
+                self.tend();
                 reselect = Instant::now() + RESELECT_EVERY;
             }
         }
@@ -497,20 +497,30 @@ impl MediaServer {
         }
     }
 
-    /// Lets every viewer of a simulcast track have the encoding that is best now.
+    /// What is done once a second: looks which layers come in, and who is best given what.
+    fn tend(&self) {
+        let tracks: Vec<_> = lock(&self.0.renditions).values().cloned().collect();
+        tracks.iter().for_each(|track| track.tend());
+        if let Err(error) = self.0.engine.tend() {
+            tracing::debug!(%error, "cannot let go of what viewers have left");
+        }
+        self.reselect();
+    }
+
+    /// Lets every viewer of a track with a choice have what is best now.
     fn reselect(&self) {
-        if !lock(&self.0.renditions).values().any(is_simulcast) {
+        if !lock(&self.0.renditions).values().any(has_choice) {
             return;
         }
         self.transports().iter().for_each(reselect);
     }
 }
 
-fn is_simulcast(track: &Arc<IncomingTrack>) -> bool {
-    track.encodings().len() > 1
+fn has_choice(track: &Arc<IncomingTrack>) -> bool {
+    track.has_choice()
 }
 
-/// Lets a viewer have the encodings of simulcast tracks that are best for it now.
+/// Lets a viewer have the encodings and layers that are best for it now.
 fn reselect(transport: &Transport) {
     if let Err(error) = transport.outgoing().reselect() {
         tracing::debug!(transport = transport.id().0, %error, "cannot change an encoding");

@@ -8,10 +8,12 @@ use fanmill_engine::bandwidth::share::{self, Ladder};
 use fanmill_engine::command::{OutgoingPayload, OutgoingTrackSpec, PayloadMap};
 use fanmill_engine::counters::OutgoingCounters;
 use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
+use fanmill_engine::packet::layer::Layers;
 use fanmill_engine::{Engine, EngineError};
 
 use crate::model::fitting::Viewing;
-use crate::model::incoming::{Encoding, IncomingStream, IncomingTrack};
+use crate::model::incoming::{IncomingStream, IncomingTrack};
+use crate::model::layers::Chosen;
 use crate::model::media_server::Names;
 use crate::model::transponder::Transponder;
 use crate::model::transport::extension_map;
@@ -68,7 +70,24 @@ pub struct OutgoingTrack {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) track: Arc<IncomingTrack>,
-    pub(super) rendition: RenditionId,
+    /// What it shows of it; nothing if nothing fits.
+    pub(super) shown: Option<Shown>,
+}
+
+/// An encoding, and which of its layers, as the engine knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shown {
+    pub(super) encoding: RenditionId,
+    pub(super) layers: Layers,
+}
+
+impl From<Chosen<'_>> for Shown {
+    fn from(chosen: Chosen<'_>) -> Self {
+        Self {
+            encoding: chosen.encoding.rendition(),
+            layers: chosen.layers,
+        }
+    }
 }
 
 impl std::fmt::Debug for OutgoingTrack {
@@ -229,10 +248,18 @@ impl OutgoingTrack {
     /// The encoding it is sent now, by name, if the track it shows has several.
     pub fn encoding_name(&self) -> Option<String> {
         let attached = self.attached();
-        let Attached { track, rendition } = attached.as_ref()?;
+        let Attached { track, shown } = attached.as_ref()?;
+        let shown = (*shown)?;
         let mut encodings = track.encodings().iter();
-        let sent = encodings.find(|encoding| encoding.rendition() == *rendition)?;
+        let sent = encodings.find(|encoding| encoding.rendition() == shown.encoding)?;
         (track.encodings().len() > 1).then(|| sent.name().to_owned())
+    }
+
+    /// The layers that what it is sent is bounded to, if it is: spatial and temporal.
+    pub fn layers(&self) -> Option<(Option<u8>, Option<u8>)> {
+        let layers = self.attached().as_ref()?.shown?.layers;
+        let bound = |layer| Some(layer).filter(|layer| *layer != Layers::UNBOUNDED);
+        (!layers.is_all()).then(|| (bound(layers.spatial), bound(layers.temporal)))
     }
 
     /// Shows a track, beginning with its next keyframe if it is video.
@@ -246,58 +273,53 @@ impl OutgoingTrack {
                 outgoing: self.kind,
             });
         }
-        let encoding = self.choose(incoming, None);
-        self.show(&mut self.attached(), incoming, encoding)
+        let shown = self.choose(incoming, None);
+        self.show(&mut self.attached(), incoming, shown)
     }
 
-    /// Changes to the encoding the transponder wants now, if it is another.
+    /// Changes to the encoding and layers the transponder wants now, if it is another.
     ///
     /// # Errors
     /// [`AttachError`].
     pub fn reselect(&self) -> Result<(), AttachError> {
         // Held to the end, or what is attached meanwhile would be undone.
         let mut attached = self.attached();
-        let Some(Attached { track, rendition }) = &*attached else {
+        let Some(Attached { track, shown }) = &*attached else {
             return Ok(());
         };
-        let track = Arc::clone(track);
-        let encoding = self.choose(&track, Some(*rendition));
-        if *rendition == encoding.rendition() {
+        let (track, shown) = (Arc::clone(track), *shown);
+        let wanted = self.choose(&track, shown);
+        if wanted == shown {
             return Ok(());
         }
-        self.show(&mut attached, &track, encoding)
+        let target = self.transponder.selection().target;
+        let other = |to: Shown| shown.is_some_and(|shown| shown.encoding != to.encoding);
+        if target.is_some_and(|target| !target.smooth) && wanted.is_some_and(other) {
+            self.engine.detach(self.id)?;
+        }
+        self.show(&mut attached, &track, wanted)
     }
 
-    /// Whether it shows a track that has several encodings.
+    /// Whether it shows a track with something to choose from.
     fn chooses(&self) -> bool {
         let attached = self.attached();
         attached
             .as_ref()
-            .is_some_and(|attached| attached.track.encodings().len() > 1)
+            .is_some_and(|attached| attached.track.has_choice())
     }
 
     /// What it chooses from.
     fn ladder(&self) -> Ladder {
         let attached = self.attached();
-        let Some(Attached { track, rendition }) = &*attached else {
+        let Some(Attached { track, shown }) = &*attached else {
             return Ladder::default();
         };
-        let among = self.transponder.among(track);
-        Ladder {
-            bitrates_bps: among
-                .iter()
-                .map(|one| one.needs_bps(one.rendition() == *rendition))
-                .collect(),
-            shown: among.iter().position(|one| one.rendition() == *rendition),
-        }
+        let shown = shown.map(|shown| (shown.encoding, shown.layers));
+        self.transponder.ladder(track, shown)
     }
 
-    /// The encoding of a track that the viewer shall get, who is `shown` this one now.
-    pub(super) fn choose<'a>(
-        &self,
-        track: &'a IncomingTrack,
-        shown: Option<RenditionId>,
-    ) -> &'a Encoding {
+    /// What of a track the viewer shall get, who is `shown` this now; `None`: nothing.
+    pub(super) fn choose(&self, track: &IncomingTrack, shown: Option<Shown>) -> Option<Shown> {
         let estimate_bps = match self.counters.estimate_bps.get() {
             0 => 0,
             // Nothing left is not the same as nothing known.
@@ -306,27 +328,32 @@ impl OutgoingTrack {
                 .max(1),
         };
         let viewing = Viewing {
-            shown,
+            shown: shown.map(|shown| (shown.encoding, shown.layers)),
             estimate_bps,
         };
-        self.transponder.choose(track, viewing)
+        self.transponder.choose(track, viewing).map(Shown::from)
     }
 
     fn show(
         &self,
         attached: &mut Option<Attached>,
         track: &Arc<IncomingTrack>,
-        encoding: &Encoding,
+        shown: Option<Shown>,
     ) -> Result<(), AttachError> {
         let payloads = self.payload_map(track.codecs());
         if payloads.iter().all(Option::is_none) {
             return Err(AttachError::no_common_codec(track));
         }
-        self.engine
-            .attach(self.id, encoding.rendition(), payloads)?;
+        match shown {
+            Some(Shown { encoding, layers }) => {
+                let rendition = self.engine.layers_of(encoding, layers)?;
+                self.engine.attach(self.id, rendition, payloads)?;
+            }
+            None => self.engine.detach(self.id)?,
+        }
         *attached = Some(Attached {
             track: Arc::clone(track),
-            rendition: encoding.rendition(),
+            shown,
         });
         Ok(())
     }

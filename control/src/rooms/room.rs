@@ -82,7 +82,8 @@ impl Member {
         }
     }
 
-    /// Takes in the levels that came since the last step; says whether it began or ceased to talk.
+    /// Takes in the levels that came since the last step; says whether it is wanted in slots otherwise
+    /// than before: it began or ceased to talk, or its packets say for the first time how loud it is.
     fn listen(&mut self, step: u64) -> bool {
         let Some(audio) = &self.audio else {
             return false;
@@ -91,6 +92,7 @@ impl Member {
         if latest == self.levels && self.voice.is_silent() && self.talks_since.is_none() {
             return false;
         }
+        let are_first = !self.levels.is_any() && latest.is_any();
         self.voice.step(latest.since(self.levels));
         self.levels = latest;
         if self.voice.talks() {
@@ -101,7 +103,7 @@ impl Member {
         if changed {
             self.talks_since = talks.then_some(step);
         }
-        changed
+        changed || are_first
     }
 
     /// The least is wanted first in slots of sound: who talks, in the order in which they began; then

@@ -10,6 +10,7 @@ use crate::command::{
 use crate::engine::{Engine, EngineError};
 use crate::ids::{IncomingTrackId, OutgoingTrackId, RenditionId, ShardId, TransportId};
 use crate::packet::extension::PlayoutDelay;
+use crate::packet::layer::Layers;
 
 impl Engine {
     /// Adds a peer to a shard.
@@ -154,6 +155,48 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let mut table = self.table();
         let steps = table.attach(tracks, rendition, payloads)?;
+        self.send_all(steps)
+    }
+
+    /// The rendition of some layers of an encoding, to be attached to tracks like any other. It is
+    /// made as long as any is attached to it, and ends with the encoding.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`], [`EngineError::TooManyLayers`].
+    pub fn layers_of(
+        &self,
+        encoding: RenditionId,
+        layers: Layers,
+    ) -> Result<RenditionId, EngineError> {
+        let mut table = self.table();
+        let (made, steps) = table.derive(encoding, layers)?;
+        self.send_all(steps)?;
+        Ok(made)
+    }
+
+    /// Viewers of an encoding, which was one of a kind, may be shown one or another choice of its
+    /// layers from now on: their bandwidth is estimated.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownRendition`].
+    pub fn set_alternatives(
+        &self,
+        encoding: RenditionId,
+        track: IncomingTrackId,
+    ) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.set_alternatives(encoding, track)?;
+        self.send_all(steps)
+    }
+
+    /// Lets go of renditions that viewers have left: to be called about once a second. A rendition
+    /// is served on for two or three calls, for those who have not changed over yet.
+    ///
+    /// # Errors
+    /// Those of any command.
+    pub fn tend(&self) -> Result<(), EngineError> {
+        let mut table = self.table();
+        let steps = table.tend();
         self.send_all(steps)
     }
 

@@ -121,7 +121,7 @@ pub struct Resolution {
 
 impl Resolution {
     /// `None` if either is 0 or beyond what any codec here can code.
-    fn new(width: u32, height: u32) -> Option<Self> {
+    pub(crate) fn new(width: u32, height: u32) -> Option<Self> {
         let valid = 1..=65_536;
         (valid.contains(&width) && valid.contains(&height)).then_some(Self { width, height })
     }

@@ -4,6 +4,8 @@
 //! Publishers of any codec may send it. Where they do, it counts and not the payload, which may be
 //! encrypted end to end (SFrame, insertable streams). Read by routing for each packet that has it.
 
+pub mod structure;
+
 use super::read_u16;
 
 /// What each packet's descriptor says.

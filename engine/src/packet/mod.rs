@@ -9,6 +9,7 @@ pub mod codec;
 pub mod dependency;
 pub mod extension;
 pub mod header;
+pub mod layer;
 pub mod layers_allocation;
 pub mod loss;
 pub mod red;

@@ -147,7 +147,7 @@ impl Rendition {
             let behind = match self.viewers[place].stage {
                 Stage::Waiting => true,
                 Stage::CatchingUp(next) => next <= first.index,
-                Stage::Withheld | Stage::Live => false,
+                Stage::Withheld | Stage::Crossing(_) | Stage::Live => false,
             };
             if !behind || !self.can_begin(place, &first, peers) {
                 continue;

@@ -8,6 +8,7 @@ use crate::io::Tx;
 use crate::limits::{AUDIO_STORE_PACKETS, MAX_BURST_PACKETS, STORE_AGE_US, VIDEO_STORE_PACKETS};
 use crate::pool::{Packet, PacketInfo};
 use crate::route::clock::{SenderClock, ntp_from_us};
+use crate::route::derived::LayerRendition;
 use crate::route::gather::Gathering;
 use crate::route::keyframe::KeyframeRequests;
 use crate::route::newcomers::Newcomers;
@@ -35,6 +36,12 @@ pub(crate) struct Rendition {
     pub(crate) viewers: Vec<Viewer>,
     /// Tracks that show another encoding until this one begins with a keyframe.
     pub(crate) changing: Vec<Change>,
+    /// Tracks that show it until they can change to other layers of its encoding.
+    pub(crate) leaving: Vec<u32>,
+    /// At its home: the renditions that are made of its layers.
+    pub(crate) layered: Vec<LayerRendition>,
+    /// Highest place at the source of what was sent, if its viewers may change.
+    pub(crate) sent_origin: u64,
     /// At its home: other shards that have viewers of it.
     pub(crate) exports: Vec<ShardId>,
     /// At its home: consumers in this process.
@@ -63,6 +70,8 @@ pub(crate) struct Rendition {
     pub(super) newcomers: Newcomers,
     /// Viewers that wait for something to begin with.
     pub(super) waiting: usize,
+    /// Viewers that cross over to it.
+    pub(super) crossing: usize,
     /// Viewers that video is withheld from.
     withheld: usize,
 }
@@ -82,6 +91,9 @@ impl Rendition {
             store: PacketStore::new(size, caches),
             viewers: Vec::new(),
             changing: Vec::new(),
+            leaving: Vec::new(),
+            layered: Vec::new(),
+            sent_origin: 0,
             exports: Vec::new(),
             taps: Vec::new(),
             tapped: false,
@@ -99,14 +111,17 @@ impl Rendition {
             max_cache_us: forwarding.max_cache_us,
             newcomers: Newcomers::default(),
             waiting: 0,
+            crossing: 0,
             withheld: 0,
         }
     }
 
-    /// At its home: whether anybody takes it, here or on another shard, or is to change to it.
+    /// At its home: whether anybody takes it or some of its layers, here or on another shard, or is to change
+    /// to it.
     pub(crate) fn is_watched(&self) -> bool {
         let here = !self.viewers.is_empty() || !self.changing.is_empty();
-        here || !self.exports.is_empty() || !self.taps.is_empty()
+        let of_its_layers = !self.layered.is_empty();
+        here || of_its_layers || !self.exports.is_empty() || !self.taps.is_empty()
     }
 
     /// Whether the source began anew with this packet. What is in the burst must be sent before it
@@ -229,10 +244,16 @@ impl Rendition {
     /// Takes over what its home has cached, before the first packet from there.
     pub(crate) fn fill_cache(&mut self, packets: Vec<Packet>) {
         if self.store.highest().is_none() {
+            // All that comes from now on lies above.
+            let origins = packets.iter().map(|packet| packet.info.origin);
+            self.sent_origin = origins.max().unwrap_or(0);
             packets
                 .into_iter()
                 .for_each(|packet| self.store.insert(packet));
-            self.keyframes.unwanted();
+            // Who changes to it cannot begin with that.
+            if self.changing.is_empty() {
+                self.keyframes.unwanted();
+            }
         }
     }
 
@@ -281,8 +302,36 @@ impl Rendition {
         let before = std::mem::replace(&mut self.viewers[place].stage, stage);
         self.waiting += usize::from(stage == Stage::Waiting);
         self.waiting -= usize::from(before == Stage::Waiting);
+        self.crossing += usize::from(matches!(stage, Stage::Crossing(_)));
+        self.crossing -= usize::from(matches!(before, Stage::Crossing(_)));
         self.withheld += usize::from(stage == Stage::Withheld);
         self.withheld -= usize::from(before == Stage::Withheld);
+    }
+
+    /// A viewer who was just attached waits for the packet with this place at the source, unless it has
+    /// to begin anew.
+    pub(crate) fn let_cross(&mut self, place: usize, origin: u64) {
+        if self.viewers[place].stage == Stage::Waiting {
+            self.set_stage(place, Stage::Crossing(origin));
+        }
+    }
+
+    /// Those who wait for a packet of the burst go on with it; for whom it has passed, begin anew.
+    fn end_crossings(&mut self) {
+        for place in 0..self.viewers.len() {
+            let Stage::Crossing(origin) = self.viewers[place].stage else {
+                continue;
+            };
+            let found = self.burst.iter().find(|one| one.info.origin == origin);
+            match found.map(|packet| packet.info) {
+                Some(first) => {
+                    self.crossing -= 1;
+                    self.viewers[place].go_on(&first);
+                }
+                None if self.sent_origin > origin => self.set_stage(place, Stage::Waiting),
+                None => {}
+            }
+        }
     }
 
     /// Tracks that video is withheld from.
@@ -374,6 +423,13 @@ impl Rendition {
         tx: &mut T,
     ) -> Sent {
         let mut sent = Sent::default();
+        if self.spec.alternative_of.is_some() {
+            let origins = self.burst.iter().map(|packet| packet.info.origin);
+            self.sent_origin = origins.fold(self.sent_origin, u64::max);
+        }
+        if self.crossing > 0 {
+            self.end_crossings();
+        }
         if self.waiting > 0 || self.has_newcomers() {
             self.start_with_burst(peers, tx, &mut sent);
         }

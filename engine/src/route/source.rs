@@ -5,9 +5,10 @@ use crate::command::{EncodingSpec, IncomingCodec};
 use crate::counters::DropReason;
 use crate::levels::LatestLevels;
 use crate::limits::INACTIVE_AFTER_US;
-use crate::packet::codec::{MediaKind, Resolution, is_keyframe_start, resolution};
+use crate::packet::codec::{Codec, MediaKind, Resolution, is_keyframe_start, resolution};
 use crate::packet::dependency::DependencyDescriptor;
 use crate::packet::extension::Extension;
+use crate::packet::layer::LayerMark;
 use crate::packet::loss::{NackTracker, ReceptionStatistics};
 use crate::packet::rtcp::{ReportBlock, SenderInfo};
 use crate::packet::rtp::SequenceExtender;
@@ -15,6 +16,7 @@ use crate::pool::Slot;
 use crate::route::clock::SenderClock;
 use crate::route::duplicate::{DuplicateFilter, Verdict};
 use crate::route::keyframe::KeyframeRequests;
+use crate::route::layers::LayerReader;
 use crate::route::stamp::Stamps;
 
 /// How far ahead of what came a retransmission may be: a probe may repeat the last packets, lost
@@ -42,6 +44,7 @@ pub(crate) struct Source {
     clock_rate: u32,
     extender: SequenceExtender,
     duplicates: DuplicateFilter,
+    layers: LayerReader,
     codec: Option<u8>,
     keyframe_timestamp: Option<u32>,
     /// As the publisher last reported it.
@@ -101,6 +104,7 @@ impl Source {
             clock_rate,
             extender: SequenceExtender::new(),
             duplicates: DuplicateFilter::default(),
+            layers: LayerReader::default(),
             codec: None,
             keyframe_timestamp: None,
             clock: None,
@@ -142,11 +146,17 @@ impl Source {
             }
         }
         slot.info.index = index;
+        slot.info.origin = index;
         slot.info.arrival_us = received.received_us;
         slot.info.codec = received.codec;
         slot.info.keyframe_start = can_begin_with(codec, slot);
-        if slot.info.keyframe_start && codec.codec.kind() == MediaKind::Video {
-            self.keyframe(codec, slot);
+        slot.info.layer = LayerMark::NONE;
+        if codec.codec.kind() == MediaKind::Video {
+            slot.info.layer = self.layers.read(codec.codec, slot);
+            self.layers.measure(&slot.info.layer, slot.payload().len());
+            if slot.info.keyframe_start {
+                self.keyframe(codec, slot);
+            }
         }
         self.stamps.stamp(
             slot,
@@ -203,6 +213,11 @@ impl Source {
         if let Some(found) = resolution(codec.codec, slot.payload()) {
             self.tally.resolution = Some(found);
         }
+    }
+
+    /// What a packet says of its layer that came before it could be understood.
+    pub(crate) fn layer_of(&mut self, codec: Codec, slot: &Slot) -> LayerMark {
+        self.layers.read(codec, slot)
     }
 
     fn note_activity(&mut self, received: Received) -> Option<Activity> {
@@ -327,6 +342,7 @@ impl Source {
             };
             to.mean_bitrate_bps.set(tally.mean_bps);
         }
+        self.layers.publish(&to.layers, elapsed_us);
         tally.published_bytes = tally.bytes;
         tally.published_us = now_us;
     }

@@ -42,6 +42,8 @@ pub(crate) enum Stage {
     Withheld,
     /// Receives what came since the latest keyframe, up to but without this index.
     CatchingUp(u64),
+    /// Receives nothing until the packet with this place at the source, from which on it is live.
+    Crossing(u64),
     /// Receives what comes.
     Live,
 }
@@ -49,7 +51,7 @@ pub(crate) enum Stage {
 impl Stage {
     /// Whether it receives nothing.
     pub(crate) fn is_idle(self) -> bool {
-        matches!(self, Self::Waiting | Self::Withheld)
+        matches!(self, Self::Waiting | Self::Withheld | Self::Crossing(_))
     }
 }
 
@@ -140,6 +142,15 @@ impl Viewer {
         self.stage = Stage::Live;
     }
 
+    /// Goes on with this packet, of another rendition of the same source: the next sequence number, and
+    /// timestamps as they were.
+    pub(crate) fn go_on(&mut self, first: &PacketInfo) {
+        let numbers = &mut self.numbering;
+        numbers.index_offset = numbers.last_index.wrapping_add(1).wrapping_sub(first.index);
+        numbers.floor = first.index;
+        self.stage = Stage::Live;
+    }
+
     /// Begins likewise, at `now_us`, with a keyframe of the past.
     pub(crate) fn start_cached(
         &mut self,
@@ -197,7 +208,7 @@ impl Viewer {
     /// only what comes late.
     pub(crate) fn wants(&self, index: u64) -> bool {
         let until = match self.stage {
-            Stage::Waiting | Stage::Withheld => return false,
+            Stage::Waiting | Stage::Withheld | Stage::Crossing(_) => return false,
             Stage::CatchingUp(next) => next,
             Stage::Live => u64::MAX,
         };
@@ -302,6 +313,21 @@ mod tests {
         let other = info(3, 77, 1_033_333);
         viewer.start(&other, 90_000);
         assert_eq!(send(&mut viewer, &other), (502, 12_000 + 90_000));
+    }
+
+    #[test]
+    fn among_renditions_of_one_source_the_timestamps_stay_as_they_are() {
+        let mut viewer = Viewer::new(0, 0, 1, 500, 9_000);
+        let first = info(70_000, 1_000_000, 0);
+        viewer.start(&first, 90_000);
+        send(&mut viewer, &first);
+        let other = info(69_123, 1_003_000, 99_999);
+        viewer.stage = Stage::Crossing(70_001);
+        assert!(!viewer.wants(69_123));
+        viewer.go_on(&other);
+        assert!(viewer.wants(69_123) && !viewer.wants(69_122));
+        assert_eq!(send(&mut viewer, &other), (501, 12_000));
+        assert_eq!(viewer.source_index(500), None);
     }
 
     #[test]

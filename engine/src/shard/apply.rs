@@ -46,6 +46,8 @@ impl Core {
             Command::AddOutgoingTrack(id, spec) => self.add_outgoing_track(id, *spec),
             Command::RemoveOutgoingTrack(id) => self.remove_outgoing_track(id),
             Command::AddRendition(spec) => self.add_rendition(*spec),
+            Command::AddLayers(spec) => self.add_layers(*spec),
+            Command::SetAlternatives(id, track) => self.set_alternatives(id, track),
             Command::RemoveRendition(id) => self.remove_rendition(id),
             Command::Export(id, shard) => self.export(id, shard),
             Command::Unexport(id, shard) => self.unexport(id, shard),
@@ -194,6 +196,7 @@ impl Core {
                 home,
                 video,
                 alternative_of,
+                layers_of: None,
                 codecs,
                 served: Arc::clone(&encoding_spec.served),
             };
@@ -326,6 +329,7 @@ impl Core {
 
     pub(super) fn remove_rendition(&mut self, id: RenditionId) -> Option<()> {
         let place = self.renditions.place(&id)?;
+        self.remove_layers(place);
         // What a tap records shall not lack its last frame.
         self.feed_taps(place);
         while let Some(viewer) = self.renditions.get(place)?.viewers.first() {

@@ -297,6 +297,13 @@ impl Core {
         {
             self.change_over(place);
         }
+        if self
+            .renditions
+            .get(place)
+            .is_some_and(|rendition| !rendition.leaving.is_empty())
+        {
+            self.let_leave(place);
+        }
         let Some(rendition) = self.renditions.get_mut(place) else {
             return;
         };

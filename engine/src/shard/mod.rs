@@ -11,6 +11,7 @@ mod core;
 mod demand;
 pub(crate) mod estimates;
 mod ice;
+pub(crate) mod layers;
 pub(crate) mod links;
 mod newcomers;
 mod outgoing;

@@ -42,6 +42,7 @@ impl Core {
                 home,
                 video: is_video(&track.codecs),
                 alternative_of: None,
+                layers_of: None,
                 codecs: track.codecs.clone(),
                 served: track.served.clone(),
             };
@@ -175,7 +176,7 @@ impl Core {
         {
             source.tell_activity_again();
         }
-        self.route(rendition_place, slot.share(), now_us, tx);
+        self.route_layered(rendition_place, slot.share(), now_us, tx);
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Core {
         {
             source.tell_activity_again();
         }
-        self.route(rendition_place, packet, received_us, tx);
+        self.route_layered(rendition_place, packet, received_us, tx);
         Ok(())
     }
 }

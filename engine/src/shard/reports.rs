@@ -100,6 +100,16 @@ impl Core {
                 .for_each(|tap| tap.tell_clock(clock));
             self.note_tapped(place);
         }
+        for at in 0.. {
+            let layered = self
+                .renditions
+                .get(place)
+                .and_then(|one| one.layered.get(at));
+            let Some(made) = layered.map(|layered| layered.place) else {
+                break;
+            };
+            self.note_clock(made, clock);
+        }
     }
 
     /// Place of the outgoing track that is sent under this SSRC.

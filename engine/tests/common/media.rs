@@ -92,6 +92,10 @@ pub struct Stream {
     pub tells_times: bool,
     /// How loud it is (RFC 6464); without it packets say nothing of it.
     pub level: Option<u8>,
+    /// Whether its packets have dependency descriptors.
+    pub describes: bool,
+    /// Whether the next packet begins a frame, and a keyframe.
+    begins: (bool, bool),
     next_id: u64,
     /// What was made, by sequence number.
     pub made: BTreeMap<u16, Vec<u8>>,
@@ -117,6 +121,8 @@ impl Stream {
             payload_len: if video { VIDEO_PAYLOAD } else { 80 },
             tells_times: true,
             level: Some(30),
+            describes: true,
+            begins: (false, false),
             next_id: name << 32,
             made: BTreeMap::new(),
         }
@@ -164,7 +170,10 @@ impl Stream {
         payload[ID_AT..ID_AT + 8].copy_from_slice(&self.next_id.to_be_bytes());
         let fill = self.next_id as u8;
         payload[ID_AT + 8..].fill(fill);
-        self.plain(marker, number, &payload, 0)
+        self.begins = (start, start && keyframe);
+        let packet = self.plain(marker, number, &payload, 0);
+        self.begins = (false, false);
+        packet
     }
 
     /// A packet with this payload and that many bytes of padding.
@@ -209,11 +218,27 @@ impl Stream {
                 all.push((6, vec![0, 0x10, 0x20]));
                 all.push((7, vec![8, 7, 6, 5, 4, 3, 2, 1]));
             }
-            all.push((8, vec![0xc0, 0, self.sequence_number as u8]));
+            if self.describes {
+                all.push((8, self.descriptor()));
+            }
         } else if let Some(level) = self.level {
             all.push((4, vec![0x80 | level]));
         }
         all
+    }
+
+    /// Of a frame without layers; with a keyframe comes the structure, of one template (AV1 RTP
+    /// specification A.8).
+    fn descriptor(&self) -> Vec<u8> {
+        let (frame, keyframe) = self.begins;
+        let first = u8::from(frame) << 7;
+        let mut descriptor = vec![first, 0, self.sequence_number as u8, 0, 0, 0];
+        if keyframe {
+            // Flags 10000; offset 0; one decode target; no more templates (11); switch (10); no
+            // differences, chains or sizes.
+            descriptor[3..].copy_from_slice(&[0b1000_0000, 0b0000_0000, 0b1110_0000]);
+        }
+        descriptor
     }
 
     /// The retransmission of a packet made before (RFC 4588 4).

@@ -33,6 +33,14 @@ pub struct Received {
     pub freezes: u64,
     /// How long they were together, in seconds (W3C `totalFreezesDuration`).
     pub frozen_s: f64,
+    /// Pictures in the last second.
+    pub fps: f64,
+    /// Decoded key pictures.
+    pub keyframes: u64,
+    /// Requests for lost packets.
+    pub nacks: u64,
+    /// Requests for a key picture.
+    pub plis: u64,
     /// Audio energy (W3C `totalAudioEnergy`): more than 0 is sound.
     pub energy: f64,
     /// Samples of audio, silence that the browser made up included.

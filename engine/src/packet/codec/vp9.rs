@@ -33,6 +33,8 @@ pub struct Vp9Descriptor {
     pub spatial_layers: Option<u8>,
     /// Size of the highest layer in the scalability structure, if it says.
     pub resolution: Option<Resolution>,
+    /// The sizes of all layers in it, from the lowest on.
+    pub resolutions: [Option<Resolution>; 8],
     /// Length of the descriptor in bytes.
     pub len: usize,
 }
@@ -58,6 +60,7 @@ impl Vp9Descriptor {
             tl0_pic_idx: None,
             spatial_layers: None,
             resolution: None,
+            resolutions: [None; 8],
             len: 0,
         };
         if bit(0x80) {
@@ -102,10 +105,11 @@ impl Vp9Descriptor {
         let layers = (head >> 5) + 1;
         self.spatial_layers = Some(layers);
         if head & 0x10 != 0 {
-            for _ in 0..layers {
+            for layer in 0..layers {
                 let width = u32::from(read_u16(payload, at)?);
                 let height = u32::from(read_u16(payload, at + 2)?);
                 self.resolution = Resolution::new(width, height);
+                self.resolutions[usize::from(layer)] = self.resolution;
                 at += 4;
             }
         }

@@ -85,6 +85,7 @@ fn a_full_descriptor_is_read() {
             tl0_pic_idx: Some(7),
             spatial_layers: None,
             resolution: None,
+            resolutions: [None; 8],
             len: 5,
         }
     );
