@@ -55,6 +55,8 @@ fn fan_out(criterion: &mut Criterion) {
 /// What was found for one profile, number of viewers and pattern.
 struct Ratio {
     profile: Profile,
+    /// Whether the viewers are shown one of several encodings, and estimated for that.
+    estimated: bool,
     viewers: usize,
     pattern: FramePattern,
     /// Medians of the CPU time per packet and viewer, in nanoseconds.
@@ -94,16 +96,23 @@ impl Ratio {
 
     fn json(&self) -> String {
         format!(
-            "{{\"profile\": \"{}\", \"viewers\": {}, \"pattern\": \"{:?}\", \
+            "{{\"profile\": \"{}\", \"estimated\": {}, \"viewers\": {}, \"pattern\": \"{:?}\", \
              \"floor_ns\": {:.1}, \"engine_ns\": {:.1}, \"ratio\": {:.3}}}",
-            self.profile, self.viewers, self.pattern, self.floor_ns, self.engine_ns, self.ratio
+            self.profile,
+            self.estimated,
+            self.viewers,
+            self.pattern,
+            self.floor_ns,
+            self.engine_ns,
+            self.ratio
         )
     }
 
     fn line(&self) -> String {
         format!(
-            "{:<28} {:>6} {:<9} {:>8.1} ns {:>8.1} ns {:>7.3}",
+            "{:<28} {:<9} {:>6} {:<9} {:>8.1} ns {:>8.1} ns {:>7.3}",
             self.profile.name(),
+            if self.estimated { "estimated" } else { "" },
             self.viewers,
             format!("{:?}", self.pattern),
             self.floor_ns,
@@ -137,14 +146,21 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn ratios(quick: bool) -> Vec<Ratio> {
     let mut found = Vec::new();
-    for profile in PROFILES {
+    for (profile, estimated) in PROFILES
+        .into_iter()
+        .flat_map(|one| [(one, false), (one, true)])
+    {
         for viewers in VIEWERS {
-            let mut studio = Studio::new(viewers, profile);
+            let mut studio = match estimated {
+                true => Studio::simulcast(viewers, profile),
+                false => Studio::new(viewers, profile),
+            };
             let mut floor = Floor::new(viewers, profile);
             for pattern in FramePattern::ALL {
                 let pairs = Ratio::measure(&mut studio, &mut floor, pattern, quick);
                 let ratio = Ratio {
                     profile,
+                    estimated,
                     viewers,
                     pattern,
                     floor_ns: median(pairs.floor) / viewers as f64,
@@ -194,7 +210,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if given("--list") {
         return Ok(());
     }
-    println!("\nper packet and viewer:              floor      engine  engine/floor");
+    println!("\nper packet and viewer:                        floor      engine  engine/floor");
     let ratios = ratios(given("--test"));
     if given("--test") {
         return Ok(());

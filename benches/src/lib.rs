@@ -10,6 +10,7 @@ mod cpu_time;
 mod floor;
 mod frames;
 pub mod libraries;
+pub mod links;
 pub mod packets;
 mod sink;
 mod studio;

@@ -71,7 +71,16 @@ impl Studio {
         Self::forwarding(shards, viewers, profile, Forwarding::default())
     }
 
-    /// The same, forwarding in a way of their own.
+    /// A shard whose viewers are shown one of two encodings, so that their bandwidth is estimated.
+    ///
+    /// # Panics
+    /// When the engine refuses what it must accept.
+    #[must_use]
+    pub fn simulcast(viewers: usize, profile: Profile) -> Self {
+        Self::prepare(1, viewers, profile, Forwarding::default(), 2)
+    }
+
+    /// The same as [`Studio::with_shards`], forwarding in a way of their own.
     ///
     /// # Panics
     /// When the engine refuses what it must accept.
@@ -81,6 +90,16 @@ impl Studio {
         viewers: usize,
         profile: Profile,
         forwarding: Forwarding,
+    ) -> Self {
+        Self::prepare(shards, viewers, profile, forwarding, 1)
+    }
+
+    fn prepare(
+        shards: usize,
+        viewers: usize,
+        profile: Profile,
+        forwarding: Forwarding,
+        encodings: u32,
     ) -> Self {
         let networks = (0..shards).map(|_| SinkIo::new()).collect();
         let (engine, events, shards) = Engine::assemble(networks, forwarding);
@@ -97,7 +116,7 @@ impl Studio {
             keyframes: true,
         };
         studio.connect(PUBLISHER);
-        studio.publish();
+        studio.publish(encodings);
         for number in 1..=studio.viewers {
             studio.connect(number);
             studio.view(number);
@@ -142,7 +161,15 @@ impl Studio {
         self.turn();
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, encodings: u32) {
+        let encoding = |place: u32| EncodingSpec {
+            rendition: RenditionId(RENDITION.0 + u64::from(place)),
+            rid: None,
+            ssrc: Some(SSRC + place),
+            rtx_ssrc: None,
+            counters: Arc::default(),
+            served: Arc::default(),
+        };
         let spec = IncomingTrackSpec {
             id: IncomingTrackId(1),
             mid: "0".to_owned(),
@@ -153,14 +180,7 @@ impl Studio {
                 red_payload_type: None,
                 clock_rate: 90_000,
             }],
-            encodings: vec![EncodingSpec {
-                rendition: RENDITION,
-                rid: None,
-                ssrc: Some(SSRC),
-                rtx_ssrc: None,
-                counters: Arc::default(),
-                served: Arc::default(),
-            }],
+            encodings: (0..encodings).map(encoding).collect(),
             extensions: ExtensionMap::new(),
             feedback: Feedback::default(),
             max_bitrate_bps: 10_000_000,

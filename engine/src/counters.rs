@@ -92,6 +92,8 @@ counters! {
         jitter_us,
         /// Bitrate of the last second.
         bitrate_bps,
+        /// Bitrate of the last few seconds: what it takes on the whole.
+        mean_bitrate_bps,
         /// Keyframes that started.
         keyframes,
         /// Keyframe requests sent to the publisher.
@@ -105,6 +107,14 @@ counters! {
         width,
         /// Picture height in pixels; 0 when unknown.
         height,
+        /// 1 while the publisher is not asked for it, since nobody watches it, and until it has come again.
+        paused,
+        /// Bitrate that it takes, or took while it came, when it is not held down; of one of several
+        /// encodings.
+        full_bitrate_bps,
+        /// Set to 1 by the control plane while somebody would be shown it who is not yet; the shard sets
+        /// it back when it has read it.
+        wanted,
     } beside {
         /// How loud it lately was, published at each tick.
         levels: AudioLevels,

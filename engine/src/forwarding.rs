@@ -1,8 +1,9 @@
 //! How shards forward: what an operator may choose about the packet path.
 
 use crate::limits::{
-    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US,
-    MAX_AUDIO_TRAIN_WAIT_US, MAX_TRAIN_WAIT_US,
+    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PAUSE_UNWATCHED_US,
+    DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US, MAX_AUDIO_TRAIN_WAIT_US,
+    MAX_TRAIN_WAIT_US,
 };
 
 /// The same for every shard of an engine, for its whole life.
@@ -25,6 +26,9 @@ pub struct Forwarding {
     /// For how long nothing may come from a publisher before it is reported as silent, in
     /// microseconds.
     pub publisher_silence_us: u64,
+    /// How long nobody must have watched an encoding of simulcast before its publisher is not asked for it
+    /// any more, in microseconds; 0: it is always asked for all.
+    pub pause_unwatched_us: u64,
     /// Varies first sequence numbers and timestamps.
     pub seed: u64,
 }
@@ -37,6 +41,7 @@ impl Default for Forwarding {
             max_lag_us: DEFAULT_MAX_LAG_US,
             max_cache_us: DEFAULT_MAX_CACHE_US,
             publisher_silence_us: DEFAULT_PUBLISHER_SILENCE_US,
+            pause_unwatched_us: DEFAULT_PAUSE_UNWATCHED_US,
             seed: 0,
         }
     }

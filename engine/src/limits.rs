@@ -233,6 +233,10 @@ pub const MAX_RTCP_BYTES: usize = 1200;
 /// of half a second is enough to show another publisher instead.
 pub const DEFAULT_PUBLISHER_SILENCE_US: u64 = 300_000;
 
+/// An encoding of simulcast that nobody has watched for so long is not asked for, unless told otherwise:
+/// longer than viewers take to come back, or to change to and fro.
+pub const DEFAULT_PAUSE_UNWATCHED_US: u64 = 8_000_000;
+
 /// Tracks that one command attaches at most. A turn's commands then attach a thousand, in 0.3 ms, before
 /// the shard looks at the network again; and the ring has room for 65,000 of them.
 pub const TRACKS_PER_COMMAND: usize = 16;

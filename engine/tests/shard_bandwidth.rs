@@ -254,6 +254,42 @@ fn a_viewer_that_tells_only_remb_is_believed() {
 }
 
 #[test]
+fn an_encoding_that_nobody_watches_is_not_asked_for_until_somebody_does() {
+    use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+    let mut world = World::new(2, 9);
+    let mut simulcast = Simulcast::new(&mut world);
+    simulcast.send_frame();
+    world.run_ms(5);
+    // On another shard than the publisher: what is watched there counts too.
+    let viewer = world.viewer(1, GCM);
+    world.attach_video(&viewer, simulcast.low.rendition);
+    let mut viewer = Reporting::new(viewer);
+    let asked = |simulcast: &mut Simulcast| -> Vec<f32> {
+        let peer = &mut simulcast.publisher.peer;
+        let told = peer.take_rtcp::<ReceiverEstimatedMaximumBitrate>();
+        told.iter().map(|remb| remb.bitrate).collect()
+    };
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 6_000);
+    let all = asked(&mut simulcast);
+    assert!(all.iter().all(|bps| *bps > 3_900_000.0), "{all:?}");
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 6_000);
+    let least = asked(&mut simulcast).last().copied().unwrap();
+    // The low one is 0.2 Mbit/s, beside sound; the high one would take 1.7.
+    assert!((250_000.0..450_000.0).contains(&least), "{least}");
+    assert_eq!(simulcast.high.counters.paused.get(), 1);
+    assert_eq!(simulcast.low.counters.paused.get(), 0);
+    let takes = simulcast.high.counters.full_bitrate_bps.get();
+    assert!((1_500_000..1_900_000).contains(&takes), "{takes}");
+
+    // The control plane has somebody to show it to.
+    simulcast.high.counters.wanted.set(1);
+    run(&mut world, &mut simulcast, &mut [&mut viewer], 30);
+    let at_once = asked(&mut simulcast);
+    assert!(at_once[0] > 3_900_000.0, "{at_once:?}");
+    assert_eq!(simulcast.high.counters.wanted.get(), 0, "it was read");
+}
+
+#[test]
 fn a_viewer_changes_between_encodings_without_missing_a_frame() {
     let mut world = World::new(2, 4);
     let mut simulcast = Simulcast::new(&mut world);

@@ -150,6 +150,43 @@
     };
   },
 
+  /** The first half of a session without a server: sends the test card; answers with the offer. */
+  async call({ size, fps, maxBitrate }) {
+    const { TestCard } = await import('/assets/testcard.js');
+    const card = new TestCard(...(size ?? [640, 360]), fps ?? 15);
+    const pc = (this.caller = new RTCPeerConnection());
+    pc.addTransceiver(card.stream.getAudioTracks()[0], { direction: 'sendonly' });
+    pc.addTransceiver(card.stream.getVideoTracks()[0], {
+      direction: 'sendonly',
+      sendEncodings: [{ maxBitrate }],
+    });
+    return this.described(pc, await pc.createOffer());
+  },
+
+  /** The other half: watches what is offered; answers with the answer. */
+  async answer(sdp) {
+    const pc = (this.viewer = new RTCPeerConnection());
+    pc.addEventListener('track', ({ track }) => {
+      const element = document.body.appendChild(document.createElement(track.kind));
+      element.autoplay = true;
+      element.srcObject = new MediaStream([track]);
+    });
+    await pc.setRemoteDescription({ type: 'offer', sdp });
+    return this.described(pc, await pc.createAnswer());
+  },
+
+  async answered(sdp) {
+    await this.caller.setRemoteDescription({ type: 'answer', sdp });
+  },
+
+  async described(pc, description) {
+    await pc.setLocalDescription(description);
+    while (pc.iceGatheringState !== 'complete') {
+      await new Promise((resolve) => pc.addEventListener('icegatheringstatechange', resolve));
+    }
+    return pc.localDescription.sdp;
+  },
+
   /** What the viewer decoded so far. */
   async received() {
     const report = [...(await this.viewer.getStats()).values()];
@@ -160,6 +197,9 @@
       frames: video.framesDecoded ?? 0,
       width: video.frameWidth ?? 0,
       height: video.frameHeight ?? 0,
+      bytes: video.bytesReceived ?? 0,
+      freezes: video.freezeCount ?? 0,
+      frozen_s: video.totalFreezesDuration ?? 0,
       fps: video.framesPerSecond ?? 0,
       keyframes: video.keyFramesDecoded ?? 0,
       nacks: video.nackCount ?? 0,
@@ -170,11 +210,11 @@
   },
 
   async end() {
-    for (const pc of [this.publisher, this.viewer]) {
+    for (const pc of [this.publisher, this.viewer, this.caller]) {
       if (!pc) continue;
-      await fetch(pc.session, { method: 'DELETE' });
+      if (pc.session) await fetch(pc.session, { method: 'DELETE' });
       pc.close();
     }
-    this.publisher = this.viewer = null;
+    this.publisher = this.viewer = this.caller = null;
   },
 })

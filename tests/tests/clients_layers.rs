@@ -1,7 +1,7 @@
 //! Chromium publishes layers, of simulcast and of scalable codecs, and viewers get the best one, or the
 //! one they choose.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fanmill_tests::clients::console::{Console, Received};
@@ -102,6 +102,67 @@ async fn viewers_and_recorders_rise_to_the_best_of_three_simulcast_encodings() -
         !middle.is_empty() && middle.iter().all(|&size| size == (480, 270)),
         "{middle:?}"
     );
+    publisher.end().await?;
+    stage.check_unspoiled().await
+}
+
+/// Bytes of media that a publisher has sent of each encoding.
+async fn sent(publisher: &Console) -> Result<[u64; 3]> {
+    let bytes = "clients.publisher.getStats().then((stats) => ['q', 'h', 'f'].map((rid) => \
+                 [...stats.values()].find((s) => s.type === 'outbound-rtp' && s.rid === rid).bytesSent))";
+    Ok(serde_json::from_value(publisher.evaluate(bytes).await?)?)
+}
+
+#[tokio::test]
+async fn encodings_that_nobody_watches_are_not_sent_until_somebody_does() -> Result<()> {
+    let stage = Stage::with(vec!["--pause-unwatched-s".into(), "2".into()]).await?;
+    let browser = Browser::start().await?;
+    let viewer = scene::watch(&browser, stage.server(), "stage").await?;
+    let publisher = Console::open(&browser, stage.server()).await?;
+    let options = json!({ "codec": "VP8", "size": [960, 540], "encodings": rids() });
+    publisher.publish(&stage.whip(), &options).await?;
+    let shows = |width| format!("document.getElementById('video').videoWidth === {width}");
+    viewer.wait_for(&shows(960), LIMIT).await?;
+    let menu = "document.getElementById('quality')";
+    let choose = |rid| format!("{menu}.value = '{rid}'; {menu}.dispatchEvent(new Event('change'))");
+
+    viewer
+        .wait_for(&format!("{menu}.options.length === 4"), LIMIT)
+        .await?;
+    viewer.evaluate(&choose("q")).await?;
+    viewer.wait_for(&shows(240), LIMIT).await?;
+    let began = Instant::now();
+    let probe = async || {
+        let before = sent(&publisher).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let after = sent(&publisher).await?;
+        Ok([0, 1, 2].map(|place| after[place] - before[place]))
+    };
+    let low = wait::until("only the lowest", LIMIT, probe, |bytes| {
+        bytes[0] > 0 && bytes[1..] == [0, 0]
+    })
+    .await
+    .with_context(|| stage.log())?;
+    println!("{low:?} bytes a second after {:?}", began.elapsed());
+    // All that it may take, and it is still to be chosen.
+    ensure!(low[0] * 8 > 75_000, "{low:?}");
+    let options = format!("{menu}.options.length");
+    ensure!(viewer.evaluate(&options).await? == 4);
+
+    // One who joins begins with what comes, and gets the best when it is back.
+    let other = Console::open(&browser, stage.server()).await?;
+    let began = Instant::now();
+    other.watch(&stage.whep(), &json!({})).await?;
+    other
+        .receives("some picture", |seen| seen.frames > 0)
+        .await?;
+    println!("a picture after {:?}", began.elapsed());
+    other
+        .receives("the largest picture", |seen| seen.width == 960)
+        .await?;
+    println!("the best again after {:?}", began.elapsed());
+    viewer.evaluate(&choose("")).await?;
+    viewer.wait_for(&shows(960), LIMIT).await?;
     publisher.end().await?;
     stage.check_unspoiled().await
 }

@@ -315,9 +315,10 @@ impl Facts {
         let shape = |layers: &[EncodingInfo]| -> Vec<_> {
             let each = layers.iter();
             each.map(|layer| {
+                let to_be_had = layer.active || layer.paused;
                 let layers = layer.layers.iter().map(shape_of).collect::<Vec<_>>();
                 let size = (layer.width, layer.height);
-                (layer.rid.clone(), layer.active, size, layers)
+                (layer.rid.clone(), to_be_had, size, layers)
             })
             .collect()
         };
@@ -527,7 +528,9 @@ mod tests {
             name: String::new(),
             rid: Some((*rid).to_owned()),
             active: *active,
+            paused: false,
             bitrate_bps: 0,
+            full_bitrate_bps: 0,
             width: 320,
             height: 180,
             layers: Vec::new(),

@@ -85,8 +85,12 @@ pub struct EncodingInfo {
     pub rid: Option<String>,
     /// Whether media comes in.
     pub active: bool,
+    /// Whether nothing comes only because nobody watches it.
+    pub paused: bool,
     /// Bitrate of the last second.
     pub bitrate_bps: u64,
+    /// Bitrate when it is not held down; of one of several.
+    pub full_bitrate_bps: u64,
     /// Picture width in pixels; 0 when unknown.
     pub width: u64,
     /// Picture height in pixels; 0 when unknown.
@@ -281,7 +285,9 @@ pub(super) fn encodings(track: &IncomingTrack) -> Vec<EncodingInfo> {
         name: encoding.name().to_owned(),
         rid: encoding.rid().map(str::to_owned),
         active: encoding.is_active(),
+        paused: encoding.is_paused(),
         bitrate_bps: encoding.counters().bitrate_bps.get(),
+        full_bitrate_bps: encoding.counters().full_bitrate_bps.get(),
         width: encoding.counters().width.get(),
         height: encoding.counters().height.get(),
         layers: encoding.layers(),

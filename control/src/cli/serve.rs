@@ -368,6 +368,7 @@ fn media_config(config: &Config) -> MediaServerConfig {
                 max_lag_us: config.max_lag_ms * 1000,
                 max_cache_us: config.frame_cache_ms * 1000,
                 publisher_silence_us: config.takeover_after_ms * 1000,
+                pause_unwatched_us: config.pause_unwatched_s * 1_000_000,
                 seed: std::process::id().into(),
             },
         },

@@ -15,7 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use fanmill_engine::limits::{
-    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US,
+    DEFAULT_MAX_CACHE_US, DEFAULT_MAX_LAG_US, DEFAULT_PAUSE_UNWATCHED_US,
+    DEFAULT_PUBLISHER_SILENCE_US, DEFAULT_TRAIN_WAIT_US,
 };
 use serde::Serialize;
 
@@ -68,6 +69,9 @@ pub struct Config {
     pub max_viewers_per_stream: usize,
     /// Bit rate a publisher is asked not to exceed, bits per second. Default 20,000,000.
     pub publish_bitrate_max_bps: u64,
+    /// After how long publishers of simulcast are not asked for what nobody watches, in seconds; 0: they
+    /// are always asked for all. Default 8.
+    pub pause_unwatched_s: u64,
     /// How long a packet of video may wait for the rest of its frame, in microseconds, so that both
     /// leave in one send; 0: none waits. Default 1000.
     pub train_wait_us: u64,
@@ -143,6 +147,7 @@ impl Default for Config {
             max_streams: 10_000,
             max_viewers_per_stream: 100_000,
             publish_bitrate_max_bps: 20_000_000,
+            pause_unwatched_s: DEFAULT_PAUSE_UNWATCHED_US / 1_000_000,
             train_wait_us: DEFAULT_TRAIN_WAIT_US,
             audio_train_wait_us: 0,
             max_lag_ms: DEFAULT_MAX_LAG_US / 1000,

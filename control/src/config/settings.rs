@@ -81,6 +81,10 @@ pub struct Settings {
     /// Bit rate a publisher is asked not to exceed, in bits per second [default: 20000000]
     #[arg(long, value_name = "BPS")]
     pub publish_bitrate_max_bps: Option<u64>,
+    /// Seconds after which publishers of simulcast are not asked for encodings that nobody watches; 0:
+    /// they are always asked for all [default: 8]
+    #[arg(long, value_name = "SECONDS")]
+    pub pause_unwatched_s: Option<u64>,
     /// Microseconds that a packet of video may wait for the rest of its frame, so that both leave in
     /// one send; 0: none waits [default: 1000]
     #[arg(long, value_name = "US")]
@@ -214,6 +218,7 @@ impl Settings {
             publish_bitrate_max_bps: self
                 .publish_bitrate_max_bps
                 .or(lower.publish_bitrate_max_bps),
+            pause_unwatched_s: self.pause_unwatched_s.or(lower.pause_unwatched_s),
             train_wait_us: self.train_wait_us.or(lower.train_wait_us),
             audio_train_wait_us: self.audio_train_wait_us.or(lower.audio_train_wait_us),
             max_lag_ms: self.max_lag_ms.or(lower.max_lag_ms),
@@ -262,6 +267,7 @@ impl Settings {
             publish_bitrate_max_bps: self
                 .publish_bitrate_max_bps
                 .unwrap_or(defaults.publish_bitrate_max_bps),
+            pause_unwatched_s: self.pause_unwatched_s.unwrap_or(defaults.pause_unwatched_s),
             train_wait_us: self.train_wait_us.unwrap_or(defaults.train_wait_us),
             audio_train_wait_us: self
                 .audio_train_wait_us

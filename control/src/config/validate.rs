@@ -30,6 +30,7 @@ const CONSENT_TIMEOUT_S: RangeInclusive<u64> = 5..=3600;
 const TABLE_SIZE: RangeInclusive<usize> = 1..=10_000_000;
 
 /// Less than a frame is no lag, and with more than some seconds nothing is live.
+const PAUSE_UNWATCHED_S: RangeInclusive<u64> = 0..=3_600;
 const FRAME_CACHE_MS: RangeInclusive<u64> = 0..=60_000;
 const MAX_LAG_MS: RangeInclusive<u64> = 40..=5000;
 
@@ -81,6 +82,11 @@ impl Config {
             "publish-bitrate-max-bps",
             self.publish_bitrate_max_bps,
             &PUBLISH_BITRATE_BPS,
+        )?;
+        within(
+            "pause-unwatched-s",
+            self.pause_unwatched_s,
+            &PAUSE_UNWATCHED_S,
         )?;
         within(
             "train-wait-us",
@@ -366,6 +372,10 @@ mod tests {
         );
         assert_eq!(refused(|c| c.max_lag_ms = 39).key, "max-lag-ms");
         assert_eq!(refused(|c| c.frame_cache_ms = 60_001).key, "frame-cache-ms");
+        assert_eq!(
+            refused(|c| c.pause_unwatched_s = 3_601).key,
+            "pause-unwatched-s"
+        );
         assert_eq!(
             refused(|c| c.takeover_after_ms = 99).key,
             "takeover-after-ms"

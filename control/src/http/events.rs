@@ -191,12 +191,17 @@ fn write(event: &StreamEvent, video: Option<usize>) -> Event {
     Event::default().event(name(kind)).data(data.to_string())
 }
 
-/// A layer without bitrate is one of which nothing comes.
+/// A layer without bitrate is one that is not to be had. A paused one is: it comes if it is chosen.
 fn layer(layer: &EncodingInfo) -> Value {
     // Encodings that were announced by SSRC alone have no rid.
     let mut fields = Map::from_iter([("rid".to_owned(), layer.name.clone().into())]);
+    let bitrate_bps = match (layer.active, layer.paused) {
+        (true, _) => layer.bitrate_bps,
+        (false, true) => layer.full_bitrate_bps,
+        (false, false) => 0,
+    };
     let known = [
-        ("bitrate", layer.bitrate_bps * u64::from(layer.active)),
+        ("bitrate", bitrate_bps),
         ("width", layer.width),
         ("height", layer.height),
     ];

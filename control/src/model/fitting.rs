@@ -39,7 +39,7 @@ impl Default for Fitting {
 }
 
 impl Fitting {
-    /// Of what there is, the one to show.
+    /// Of what comes in or is paused, the one to show.
     ///
     /// # Panics
     /// When there is nothing.
@@ -49,19 +49,40 @@ impl Fitting {
         viewing: Viewing,
     ) -> Candidate<'a> {
         let ladder = ladder(candidates);
-        let bitrates: Vec<_> = ladder.iter().map(|one| one.layer.bitrate_bps).collect();
-        let shown = ladder.iter().position(|one| {
-            let chosen = one.chosen();
-            Some((chosen.encoding.rendition(), chosen.layers)) == viewing.shown
-        });
+        let (bitrates, shown) = bitrates(&ladder, viewing.shown);
         let now_us = self.since.elapsed().as_micros() as u64;
         let mut choice = self.choice.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = choice.clone();
         let place = choice.choose(&bitrates, shown, viewing.estimate_bps, now_us);
-        ladder[place.expect("there is something to choose from")]
+        let chosen = ladder[place.expect("there is something to choose from")];
+        if chosen.encoding.is_paused() {
+            // It is not shown yet: the same is chosen again, without a new wait, when it comes.
+            *choice = before;
+        }
+        chosen
     }
 }
 
-fn ladder(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
+/// What each of a ladder needs, and the place of what is shown.
+pub(super) fn bitrates(
+    ladder: &[Candidate<'_>],
+    shown: Option<(RenditionId, Layers)>,
+) -> (Vec<u64>, Option<usize>) {
+    let is_shown = |one: &Candidate<'_>| {
+        let chosen = one.chosen();
+        Some((chosen.encoding.rendition(), chosen.layers)) == shown
+    };
+    let needs = |one: &Candidate<'_>| match one.chosen().layers == Layers::default() {
+        true => one.encoding.needs_bps(is_shown(one)),
+        false => one.layer.bitrate_bps,
+    };
+    (
+        ladder.iter().map(needs).collect(),
+        ladder.iter().position(is_shown),
+    )
+}
+
+pub(super) fn ladder(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
     candidates.sort_by_key(|one| (one.level, one.layer.temporal_layer));
     let least = candidates.first().map(|one| one.level);
     // Within bounds, the most fluent of a size may not be all there is.

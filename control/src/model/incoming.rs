@@ -199,6 +199,25 @@ impl IncomingTrack {
         best.expect("a track has at least one encoding")
     }
 
+    /// The same, or a paused one if that is better, for who takes one and stays: to take it asks for it.
+    pub fn best_to_be_had(&self) -> &Encoding {
+        let to_be_had = |one: &&Encoding| one.is_active() || one.is_paused();
+        let offered = self.encodings.iter().rev().filter(to_be_had);
+        let best = offered.max_by_key(|one| one.quality());
+        best.unwrap_or_else(|| self.best_encoding())
+    }
+
+    /// The same as [`best_encoding`](Self::best_encoding); if a better one is paused, its publisher is
+    /// asked for it.
+    pub fn ask_for_best(&self) -> &Encoding {
+        let paused = self.encodings.iter().filter(|one| one.is_paused());
+        let best = self.best_encoding();
+        for better in paused.filter(|one| one.quality() > best.quality()) {
+            better.ask();
+        }
+        best
+    }
+
     /// Lets the engine know once there are layers to choose from, so that it estimates the viewers'
     /// bandwidth.
     pub(super) fn tend(&self) {
@@ -265,7 +284,38 @@ impl Encoding {
     pub(super) fn quality(&self) -> (u64, u64) {
         let counters = &self.counters;
         let pixels = counters.width.get() * counters.height.get();
-        (pixels, counters.bitrate_bps.get())
+        (pixels, self.bitrate_bps())
+    }
+
+    /// What it takes, in bits per second; while it is paused, what it took.
+    pub(super) fn bitrate_bps(&self) -> u64 {
+        match self.is_paused() {
+            true => self.counters.full_bitrate_bps.get(),
+            false => self.counters.bitrate_bps.get(),
+        }
+    }
+
+    /// What a viewer must have room for, in bits per second: what it takes on the whole, and, to be changed
+    /// to, no less than it took last.
+    pub(super) fn needs_bps(&self, is_shown: bool) -> u64 {
+        let mean_bps = self.counters.mean_bitrate_bps.get();
+        match (self.is_paused(), is_shown) {
+            (true, _) => self.bitrate_bps(),
+            (false, true) => mean_bps,
+            (false, false) => mean_bps.max(self.bitrate_bps()),
+        }
+    }
+
+    /// Whether it does not come only because nobody watched it: it is to be had by
+    /// [`ask`](Self::ask).
+    pub fn is_paused(&self) -> bool {
+        !self.is_active() && self.counters.paused.get() > 0
+    }
+
+    /// Lets its publisher be asked for it, which holds for some seconds; to be repeated by whoever would
+    /// be shown it until it comes.
+    pub fn ask(&self) {
+        self.counters.wanted.set(1);
     }
 
     /// Its restriction identifier (RFC 8851), with simulcast by rid.

@@ -135,10 +135,11 @@ impl IncomingTrack {
         encodings.any(|one| one.is_active() && one.highest_layers() != (0, 0))
     }
 
-    /// All that viewers can be given of what comes in, by encoding, and the least layers first.
+    /// All that viewers can be given of what comes in or is paused, by encoding, and the least layers first.
     pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
-        let active = self.encodings().iter().filter(|one| one.is_active());
-        let mut candidates: Vec<_> = active.flat_map(candidates_of).collect();
+        let to_be_had = |one: &&Encoding| one.is_active() || one.is_paused();
+        let offered = self.encodings().iter().filter(to_be_had);
+        let mut candidates: Vec<_> = offered.flat_map(candidates_of).collect();
         let area = |one: &Candidate<'_>| {
             let pixels = one.layer.width * one.layer.height;
             (pixels, one.encoding.quality(), one.layer.spatial_layer)
@@ -160,7 +161,7 @@ fn candidates_of(encoding: &Encoding) -> Vec<Candidate<'_>> {
         layers.push(LayerInfo {
             spatial_layer: 0,
             temporal_layer: 0,
-            bitrate_bps: counters.bitrate_bps.get(),
+            bitrate_bps: encoding.bitrate_bps(),
             width: counters.width.get(),
             height: counters.height.get(),
             frames_per_second: 0.0,

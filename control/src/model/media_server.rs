@@ -522,12 +522,8 @@ fn has_choice(track: &Arc<IncomingTrack>) -> bool {
 
 /// Lets a viewer have the encodings and layers that are best for it now.
 fn reselect(transport: &Transport) {
-    for track in transport.outgoing().tracks() {
-        if track.attached_to().as_ref().is_some_and(has_choice)
-            && let Err(error) = track.reselect()
-        {
-            tracing::debug!(track = track.id().0, %error, "cannot change the encoding");
-        }
+    if let Err(error) = transport.outgoing().reselect() {
+        tracing::debug!(transport = transport.id().0, %error, "cannot change an encoding");
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a peer watches: an [`OutgoingStream`] whose tracks are attached to incoming ones, now to
 //! these, now to those, while the peer's connection stays as it is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use fanmill_engine::bandwidth::share::{self, Ladder};
 use fanmill_engine::command::{OutgoingPayload, OutgoingTrackSpec, PayloadMap};
 use fanmill_engine::counters::OutgoingCounters;
 use fanmill_engine::ids::{OutgoingTrackId, RenditionId};
@@ -60,6 +62,8 @@ pub struct OutgoingTrack {
     codecs: Vec<CodecParameters>,
     counters: Arc<OutgoingCounters>,
     transponder: Transponder,
+    /// What other tracks of its viewer are to have of its bandwidth.
+    others_bps: AtomicU64,
     attached: Mutex<Option<Attached>>,
 }
 
@@ -145,6 +149,32 @@ impl OutgoingStream {
         })
     }
 
+    /// Lets each track have the encoding that is best for it now, within its part of what the way to the
+    /// viewer carries ([`share`]).
+    ///
+    /// # Errors
+    /// The first track's that could not be changed; the others are all the same.
+    pub fn reselect(&self) -> Result<(), AttachError> {
+        let choosing: Vec<_> = self.tracks.iter().filter(|track| track.chooses()).collect();
+        let estimate_bps = choosing
+            .first()
+            .map_or(0, |t| t.counters.estimate_bps.get());
+        // Alone, it has all; and of nothing known there is nothing to divide.
+        let others_bps = match choosing.len() > 1 && estimate_bps > 0 {
+            true => {
+                let ladders: Vec<_> = choosing.iter().map(|track| track.ladder()).collect();
+                share::others_bps(estimate_bps, &ladders)
+            }
+            false => vec![0; choosing.len()],
+        };
+        let mut result = Ok(());
+        for (track, others_bps) in choosing.iter().zip(others_bps) {
+            track.others_bps.store(others_bps, Ordering::Relaxed);
+            result = result.and(track.reselect());
+        }
+        result
+    }
+
     /// Shows nothing any more; the peer stays connected.
     ///
     /// # Errors
@@ -164,6 +194,7 @@ impl OutgoingTrack {
             codecs: media.codecs.clone(),
             counters: Arc::default(),
             transponder: Transponder::default(),
+            others_bps: AtomicU64::new(0),
             attached: Mutex::new(None),
         }
     }
@@ -269,9 +300,33 @@ impl OutgoingTrack {
         self.show(&mut attached, &track, wanted)
     }
 
+    /// Whether it shows a track with something to choose from.
+    fn chooses(&self) -> bool {
+        let attached = self.attached();
+        attached
+            .as_ref()
+            .is_some_and(|attached| attached.track.has_choice())
+    }
+
+    /// What it chooses from.
+    fn ladder(&self) -> Ladder {
+        let attached = self.attached();
+        let Some(Attached { track, shown }) = &*attached else {
+            return Ladder::default();
+        };
+        let shown = shown.map(|shown| (shown.encoding, shown.layers));
+        self.transponder.ladder(track, shown)
+    }
+
     /// What of a track the viewer shall get, who is `shown` this now; `None`: nothing.
     pub(super) fn choose(&self, track: &IncomingTrack, shown: Option<Shown>) -> Option<Shown> {
-        let estimate_bps = self.counters.estimate_bps.get();
+        let estimate_bps = match self.counters.estimate_bps.get() {
+            0 => 0,
+            // Nothing left is not the same as nothing known.
+            bps => bps
+                .saturating_sub(self.others_bps.load(Ordering::Relaxed))
+                .max(1),
+        };
         let viewing = Viewing {
             shown: shown.map(|shown| (shown.encoding, shown.layers)),
             estimate_bps,

@@ -4,7 +4,11 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::fitting::{Fitting, Viewing};
+use fanmill_engine::bandwidth::share::Ladder;
+use fanmill_engine::ids::RenditionId;
+use fanmill_engine::packet::layer::Layers;
+
+use crate::model::fitting::{self, Fitting, Viewing};
 use crate::model::incoming::{Encoding, IncomingTrack};
 use crate::model::layers::{Candidate, Chosen};
 use crate::model::traversal::Traversal;
@@ -141,31 +145,55 @@ impl Transponder {
         *self.guard() = selection;
     }
 
-    /// What the viewer shall get; `None`: nothing, for nothing fits what must.
-    pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> Option<Chosen<'a>> {
+    /// What it may choose from by bandwidth.
+    pub(super) fn ladder(
+        &self,
+        track: &IncomingTrack,
+        shown: Option<(RenditionId, Layers)>,
+    ) -> Ladder {
         let selection = self.guard();
-        let chosen = self.choose_layers(&selection, track, viewing)?;
-        Some(
-            match selection.keyframes_only && track.kind() == MediaKind::Video {
-                true => Chosen {
-                    layers: chosen.layers.keyframes(),
-                    ..chosen
-                },
-                false => chosen,
+        let candidates = track.candidates();
+        let within = candidates.iter().filter(|one| selection.within.hold(one));
+        let within: Vec<_> = within.copied().collect();
+        // What is chosen by hand is all there is for it.
+        let (bitrates_bps, place) = fitting::bitrates(&fitting::ladder(within), shown);
+        match (selection.by_hand() || selection.target.is_some(), place) {
+            (false, shown) => Ladder {
+                bitrates_bps,
+                shown,
             },
-        )
+            (true, Some(place)) => Ladder {
+                bitrates_bps: vec![bitrates_bps[place]],
+                shown: Some(0),
+            },
+            (true, None) => Ladder::default(),
+        }
     }
 
-    fn choose_layers<'a>(
-        &self,
-        selection: &Selection,
-        track: &'a IncomingTrack,
-        viewing: Viewing,
-    ) -> Option<Chosen<'a>> {
+    /// What the viewer shall get; `None`: nothing, for nothing fits what must. Of what is paused, the
+    /// publisher is asked for it, and until it comes the viewer gets the best that is no better.
+    pub fn choose<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> Option<Chosen<'a>> {
+        let wanted = self.wanted(track, viewing)?;
+        let chosen = match wanted.encoding.is_paused() {
+            true => instead_of(&wanted, track),
+            false => wanted,
+        };
+        let keyframes_only = self.guard().keyframes_only && track.kind() == MediaKind::Video;
+        Some(match keyframes_only {
+            true => Chosen {
+                layers: chosen.layers.keyframes(),
+                ..chosen
+            },
+            false => chosen,
+        })
+    }
+
+    fn wanted<'a>(&self, track: &'a IncomingTrack, viewing: Viewing) -> Option<Chosen<'a>> {
         let best = Chosen {
             encoding: track.best_encoding(),
             layers: Default::default(),
         };
+        let selection = self.guard();
         // What is the same for all needs no choice, but for a bitrate that must be kept to.
         if !track.has_choice() && selection.target.is_none_or(|target| !target.strict) {
             return Some(best);
@@ -187,7 +215,7 @@ impl Transponder {
             return Some(least.chosen());
         }
         Some(match selection.by_hand() {
-            true => by_hand(selection, within),
+            true => by_hand(&selection, within),
             false => self.fitting.choose(within, viewing).chosen(),
         })
     }
@@ -214,6 +242,18 @@ impl Target {
             true => fitting,
             false => fitting.or_else(cheapest).or(Some(least)),
         }
+    }
+}
+
+/// Asks the publisher for an encoding that is paused; the best that comes and is no better, meanwhile.
+fn instead_of<'a>(paused: &Chosen<'_>, track: &'a IncomingTrack) -> Chosen<'a> {
+    paused.encoding.ask();
+    let active = track.encodings().iter().filter(|one| one.is_active());
+    let no_better = active.filter(|one| one.quality() <= paused.encoding.quality());
+    let instead = no_better.max_by_key(|one| one.quality());
+    Chosen {
+        encoding: instead.unwrap_or_else(|| track.best_encoding()),
+        layers: Default::default(),
     }
 }
 

@@ -87,7 +87,7 @@ impl TapSource {
             Some(_) => self.track.encodings().iter().find(named),
             None => None,
         };
-        chosen.unwrap_or_else(|| self.track.best_encoding())
+        chosen.unwrap_or_else(|| self.track.ask_for_best())
     }
 
     fn open(&self, encoding: &Encoding, from_cache: bool) -> Option<Tap> {

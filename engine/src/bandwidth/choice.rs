@@ -3,7 +3,7 @@
 //! that had to be taken back.
 //!
 //! The control plane asks for each viewer that is left the choice; it is here, beside the estimate,
-//! because the two are only worth anything together, and are simulated together.
+//! because the two are only worth anything together, and are simulated together (`links` of the benchmarks).
 
 /// What else a viewer is sent: sound, and packets sent again.
 const SOUND_BPS: u64 = 70_000;
@@ -11,7 +11,7 @@ const SOUND_BPS: u64 = 70_000;
 const HEADERS_PERCENT: u64 = 4;
 
 /// To rise, so much must fit, in per cent of what the encoding takes.
-const RISE_PERCENT: u64 = 115;
+pub(super) const RISE_PERCENT: u64 = 115;
 
 /// It must fit for so long.
 const RISE_AFTER_US: u64 = 900_000;
@@ -95,8 +95,13 @@ impl Choice {
 }
 
 /// What an encoding of this bitrate takes on the way to a viewer, with all that goes with it.
-fn needed_bps(bitrate_bps: u64) -> u64 {
-    bitrate_bps + bitrate_bps * HEADERS_PERCENT / 100 + SOUND_BPS
+pub(super) fn needed_bps(bitrate_bps: u64) -> u64 {
+    payload_bps(bitrate_bps) + SOUND_BPS
+}
+
+/// What its packets alone take there.
+pub(super) fn payload_bps(bitrate_bps: u64) -> u64 {
+    bitrate_bps + bitrate_bps * HEADERS_PERCENT / 100
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const LEAST_PACKETS: u32 = 40;
 const LEAST_US: u64 = 200_000;
 
 /// Time over which it is smoothed, in seconds, for losses come in runs.
-const SMOOTHING_S: f64 = 1.0;
+const SMOOTHING_S: f64 = 2.0;
 
 /// Of the share lost beyond what the link always loses: above, the estimate falls; below, it rises.
 const HIGH: f64 = 0.10;
@@ -53,6 +53,12 @@ impl LossBased {
     pub(super) fn reported(&mut self, packets: u32, lost: u32) {
         self.reported = self.reported.saturating_add(packets);
         self.lost = self.lost.saturating_add(lost);
+    }
+
+    /// What is left for packets that are sent for the first time, as a share: what the link always loses
+    /// is sent again.
+    pub(super) fn first_share(&self) -> f64 {
+        1.0 - self.inherent
     }
 
     /// The estimate, in bits per second; infinite while there is no cause for any.

@@ -22,8 +22,7 @@ mod gradient;
 mod loss;
 mod rate;
 mod sends;
-#[cfg(test)]
-mod simulation;
+pub mod share;
 
 use crate::packet::rtcp::TransportCc;
 
@@ -64,13 +63,13 @@ const PASSED_US: f64 = 4_000.0;
 const PROBE_AFTER_US: u64 = 2_000_000;
 /// Pause after a probe that found nothing new, at first and at most.
 const PROBE_PAUSE_US: u64 = 2_000_000;
-const MAX_PROBE_PAUSE_US: u64 = 8_000_000;
+const MAX_PROBE_PAUSE_US: u64 = 4_000_000;
 /// An estimate that changed by less than this factor is nothing new.
 const PROBE_NEWS: f64 = 1.2;
 /// A probe fills the link, as it is known, for so long.
 const PROBE_US: f64 = 60_000.0;
-/// Packets of a probe.
-const PROBE_PACKETS: (usize, usize) = (5, 12);
+/// Packets of a probe; not so few that a token bucket lets most of them pass at once.
+const PROBE_PACKETS: (usize, usize) = (7, 14);
 
 /// The bandwidth of the way to one viewer.
 #[derive(Debug)]
@@ -176,8 +175,10 @@ impl Estimator {
             }
         }
         let bytes = f64::from(send.bytes);
+        let whole = bytes + f64::from(send.before_bytes);
         let mean = &mut self.mean_send_bytes;
-        if *mean > 0.0 && bytes > LARGE_SEND * *mean {
+        // A frame waits for what is sent again just before it, too.
+        if *mean > 0.0 && whole > LARGE_SEND * *mean {
             self.large_us = Some(now_us);
             self.behind_large_us = now_us;
         }
@@ -186,7 +187,6 @@ impl Estimator {
         }
         let known_bps = self.dispersion.capacity_bps();
         let bps = known_bps.unwrap_or(self.estimate_bps.max(self.acknowledged.bps()));
-        let whole = bytes + f64::from(send.before_bytes);
         self.backlog_us = (self.backlog_us + whole * 8e6 / bps.max(FLOOR_BPS)).min(1e6);
     }
 
@@ -354,7 +354,7 @@ impl Estimator {
         let loss_bps = self
             .loss_based
             .update(sent_bps, acknowledged_bps, delay_bps, now_us);
-        let mut bps = delay_bps.min(loss_bps);
+        let mut bps = delay_bps.min(loss_bps) * self.loss_based.first_share();
         if let Some((remb_bps, at_us)) = self.remb
             && now_us < at_us + REMB_HOLDS_US
         {

@@ -9,9 +9,7 @@ const SENDS: usize = 64;
 /// The fewest packets of a send whose spread tells anything.
 const LEAST_SPREAD: u16 = 3;
 
-/// Of a send so long, the first packets say nothing about the link's rate: a token bucket lets them pass
-/// at once.
-const LONG_SEND: u16 = 6;
+/// The first packets of a send say nothing about the link's rate: a token bucket lets them pass at once.
 const LET_PASS: u16 = 2;
 
 /// What left in one go, and what had left since the send before: sound, retransmissions.
@@ -177,7 +175,7 @@ impl Group {
             }
             Some(_) => {
                 let place = number.wrapping_sub(self.send.first);
-                if self.send.count >= LONG_SEND && place == LET_PASS {
+                if place <= LET_PASS {
                     self.from = (number, arrival_us);
                 }
                 let (last, at_us) = self.last;
@@ -262,7 +260,7 @@ mod tests {
             group.add(number, at_us);
         }
         assert!(group.is_complete());
-        assert_eq!(group.spread(), Some((32_000.0, 16_000)));
+        assert_eq!(group.spread(), Some((24_000.0, 12_000)));
         let long = Entry { count: 8, ..send };
         let mut bucket = Group::new(&long);
         for place in 0..8u16 {

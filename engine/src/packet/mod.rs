@@ -10,6 +10,7 @@ pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod layer;
+pub mod layers_allocation;
 pub mod loss;
 pub mod red;
 pub mod rtcp;

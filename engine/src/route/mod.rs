@@ -8,6 +8,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod clock;
+pub(crate) mod demand;
 pub(crate) mod derived;
 pub(crate) mod duplicate;
 pub(crate) mod gather;

@@ -24,6 +24,11 @@ impl RembEstimate {
         }
     }
 
+    /// What to ask for.
+    pub(crate) fn bitrate_bps(&self) -> u64 {
+        self.bitrate_bps
+    }
+
     /// Takes in one report interval (about a second) and returns what to ask for.
     pub(crate) fn update(&mut self, fraction_lost: u8, received_bps: u64, max_bps: u64) -> u64 {
         if fraction_lost > HIGH_LOSS {

@@ -116,6 +116,14 @@ impl Rendition {
         }
     }
 
+    /// At its home: whether anybody takes it or some of its layers, here or on another shard, or is to change
+    /// to it.
+    pub(crate) fn is_watched(&self) -> bool {
+        let here = !self.viewers.is_empty() || !self.changing.is_empty();
+        let of_its_layers = !self.layered.is_empty();
+        here || of_its_layers || !self.exports.is_empty() || !self.taps.is_empty()
+    }
+
     /// Whether the source began anew with this packet. What is in the burst must be sent before it
     /// is added: no burst spans two numberings.
     pub(crate) fn begins_anew(&self, packet: &Packet) -> bool {

@@ -23,6 +23,10 @@ use crate::route::stamp::Stamps;
 /// or not, before anything tells that they are missing.
 const RETRANSMISSION_AHEAD: u64 = 16;
 
+/// Over about so many seconds the mean bitrate goes: an encoder's second with a keyframe, or with nothing
+/// to show, is nothing to choose by.
+const MEAN_SECONDS: u64 = 4;
+
 /// After this long a silence an SSRC that was given up for another may take over again.
 const SSRC_SILENCE_US: u64 = 1_000_000;
 
@@ -61,6 +65,7 @@ struct Tally {
     keyframe_requests: u64,
     published_bytes: u64,
     published_us: u64,
+    mean_bps: u64,
     resolution: Option<Resolution>,
     levels: LatestLevels,
 }
@@ -225,6 +230,11 @@ impl Source {
         changed.then_some(Activity::Active(received.codec))
     }
 
+    /// Whether packets of it come.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
     /// The control plane could not be told: with the next packet there is news again.
     pub(crate) fn tell_activity_again(&mut self) {
         self.active = false;
@@ -327,6 +337,12 @@ impl Source {
         let bits = (tally.bytes - tally.published_bytes) * 8;
         if let Some(bitrate_bps) = bits.saturating_mul(1_000_000).checked_div(elapsed_us) {
             to.bitrate_bps.set(bitrate_bps);
+            tally.mean_bps = match (tally.mean_bps, bitrate_bps) {
+                // It begins, or has ended.
+                (0, bps) | (_, bps @ 0) => bps,
+                (mean, bps) => (mean * (MEAN_SECONDS - 1) + bps) / MEAN_SECONDS,
+            };
+            to.mean_bitrate_bps.set(tally.mean_bps);
         }
         self.layers.publish(&to.layers, elapsed_us);
         tally.published_bytes = tally.bytes;

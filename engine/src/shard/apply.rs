@@ -14,8 +14,10 @@ use crate::io::Tx;
 use crate::limits::MAX_RTCP_BYTES;
 use crate::packet::codec::MediaKind;
 use crate::packet::extension::Extension;
+use crate::packet::layers_allocation::MAX_STREAMS;
 use crate::packet::rtcp_write::RtcpWriter;
 use crate::packet::twcc::TwccRecorder;
+use crate::route::demand::Demand;
 use crate::route::plan::LayoutKey;
 use crate::route::rendition::Rendition;
 use crate::route::source::Source;
@@ -217,7 +219,12 @@ impl Core {
         if spec.feedback.transport_cc && transport.twcc.is_none() {
             transport.twcc = Some(Box::new(TwccRecorder::new()));
         }
-        transport.tracks.push(IncomingTrack { spec, sources });
+        transport.tracks.push(IncomingTrack {
+            spec,
+            sources,
+            demand: Demand::default(),
+            targets_bps: [0; MAX_STREAMS],
+        });
         if !self.publishers.contains(&place) {
             self.publishers.push(place);
         }

@@ -8,6 +8,7 @@
 mod apply;
 pub(crate) mod changes;
 mod core;
+mod demand;
 pub(crate) mod estimates;
 mod ice;
 pub(crate) mod layers;

@@ -90,12 +90,14 @@ impl Core {
     fn publisher_feedback<T: Tx>(&mut self, place: u32, tx: &mut T) {
         let now_us = self.now_us;
         let twcc = self.round.is_multiple_of(TWCC_ROUNDS);
+        let asks_anew = self.tend_demand(place);
         let mut buffer = [0; MAX_RTCP_BYTES];
         let mut writer = RtcpWriter::new(&mut buffer);
         let Some(transport) = self.transports.get_mut(place) else {
             return;
         };
-        let written = transport.write_feedback(&mut writer, now_us, twcc);
+        let mut written = transport.write_feedback(&mut writer, now_us, twcc);
+        written |= asks_anew && transport.write_remb(&mut writer);
         if written {
             let len = writer.len();
             self.send_rtcp(place, &buffer[..len], tx);
@@ -301,11 +303,20 @@ impl Transport {
         writer.len() > empty
     }
 
+    /// Writes the bitrate we ask for, if the publisher knows such packets; says whether.
+    fn write_remb(&self, writer: &mut RtcpWriter<'_>) -> bool {
+        let tracks = self.tracks.iter().filter(|track| track.spec.feedback.remb);
+        let sources = tracks.flat_map(|track| &track.sources);
+        let ssrcs: Vec<_> = sources.filter_map(|source| source.ssrc).collect();
+        let wanted_bps = self.wanted_bps().unwrap_or(u64::MAX);
+        let ask_bps = self.remb.bitrate_bps().min(wanted_bps);
+        !ssrcs.is_empty() && writer.remb(self.rtcp_ssrc, ask_bps, &ssrcs).is_ok()
+    }
+
     /// Writes report blocks for all that comes in, and the bitrate we ask for.
     fn write_report(&mut self, writer: &mut RtcpWriter<'_>, now_us: u64) {
         let reporter = self.rtcp_ssrc;
         let mut blocks = Vec::new();
-        let mut ssrcs = Vec::new();
         let (mut ceiling_bps, mut received_bps, mut lost) = (0, 0, 0);
         for track in &mut self.tracks {
             for source in &mut track.sources {
@@ -317,7 +328,6 @@ impl Transport {
                 lost = lost.max(block.fraction_lost);
                 blocks.push(block);
                 if track.spec.feedback.remb {
-                    ssrcs.push(block.ssrc);
                     ceiling_bps = track.spec.max_bitrate_bps;
                 }
             }
@@ -328,9 +338,9 @@ impl Transport {
         blocks.truncate(crate::packet::rtcp_write::MAX_COUNT);
         let _ = writer.receiver_report(reporter, &blocks);
         let _ = writer.sdes_cname(reporter, self.cname.as_bytes());
-        if !ssrcs.is_empty() {
-            let ask_bps = self.remb.update(lost, received_bps, ceiling_bps);
-            let _ = writer.remb(reporter, ask_bps, &ssrcs);
+        if ceiling_bps > 0 {
+            self.remb.update(lost, received_bps, ceiling_bps);
+            self.write_remb(writer);
         }
     }
 }

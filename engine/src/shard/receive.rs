@@ -10,6 +10,7 @@ use crate::io::{Datagram, Tx};
 use crate::limits::{MAX_SSRCS_PER_TRANSPORT, SLOT_BYTES};
 use crate::packet::Kind;
 use crate::packet::extension::{Extension, Extensions};
+use crate::packet::layers_allocation;
 use crate::packet::red;
 use crate::packet::rtp::{RtpHeader, padding_len};
 use crate::pool::{PacketMut, Slot};
@@ -265,6 +266,12 @@ impl Transport {
         let transport_cc = extensions.transport_wide_cc(slot.bytes());
         if let (Some(recorder), Some(number)) = (&mut self.twcc, transport_cc) {
             recorder.record(number, received_us);
+        }
+        // Only with keyframes and changes, of tracks with several encodings.
+        if let Some(told) = extensions.get(slot.bytes(), Extension::VideoLayersAllocation)
+            && let Some(targets_bps) = layers_allocation::targets_bps(told)
+        {
+            track.targets_bps = targets_bps;
         }
         let mut payload = header.header_len..slot.bytes().len();
         if header.padding {

@@ -10,8 +10,10 @@ use crate::limits::{
     DTLS_DATAGRAMS_PER_SECOND, MAX_ADDRESSES_PER_TRANSPORT, NEWS_BURST, NEWS_PER_SECOND,
     UNKNOWN_SSRC_TRIES_PER_SECOND,
 };
+use crate::packet::layers_allocation::MAX_STREAMS;
 use crate::packet::twcc::TwccRecorder;
 use crate::route::budget::Budget;
+use crate::route::demand::Demand;
 use crate::route::remb::RembEstimate;
 use crate::route::source::Source;
 use crate::srtp::{Opener, ReplayWindow, RtcpSession};
@@ -90,6 +92,10 @@ pub(crate) struct ReceiveStream {
 pub(crate) struct IncomingTrack {
     pub(crate) spec: IncomingTrackSpec,
     pub(crate) sources: Vec<Source>,
+    /// Which of them it is asked for.
+    pub(crate) demand: Demand,
+    /// What the publisher says that each of them may take.
+    pub(crate) targets_bps: [u64; MAX_STREAMS],
 }
 
 /// Everything about a peer that is not on the media path of viewers.

@@ -27,6 +27,12 @@ pub struct Received {
     pub width: u64,
     /// Height of the last picture in pixels.
     pub height: u64,
+    /// Bytes of the video's payload.
+    pub bytes: u64,
+    /// Interruptions of the picture (W3C `freezeCount`).
+    pub freezes: u64,
+    /// How long they were together, in seconds (W3C `totalFreezesDuration`).
+    pub frozen_s: f64,
     /// Pictures in the last second.
     pub fps: f64,
     /// Decoded key pictures.
@@ -72,6 +78,25 @@ impl Console {
             .await
     }
 
+    /// Watches what `caller` sends, with no server between them.
+    ///
+    /// # Errors
+    /// If the browsers do not come to terms.
+    pub async fn watch_directly(&self, caller: &Console, options: &Value) -> Result<()> {
+        let offer = caller.evaluate(&format!("clients.call({options})")).await?;
+        let answer = self.evaluate(&format!("clients.answer({offer})")).await?;
+        caller.call(&format!("clients.answered({answer})")).await
+    }
+
+    /// What the viewer decoded so far.
+    ///
+    /// # Errors
+    /// If the page does not answer.
+    pub async fn received(&self) -> Result<Received> {
+        let received = self.page.evaluate("clients.received()").await?;
+        Ok(serde_json::from_value(received)?)
+    }
+
     async fn call(&self, expression: &str) -> Result<()> {
         let call = self.page.evaluate(expression);
         let done = tokio::time::timeout(LIMIT, call).await;
@@ -92,11 +117,7 @@ impl Console {
     /// # Errors
     /// If it does not in forty seconds, with what it did receive.
     pub async fn receives(&self, what: &str, good: impl Fn(&Received) -> bool) -> Result<Received> {
-        let probe = async || {
-            let received = self.page.evaluate("clients.received()").await?;
-            Ok(serde_json::from_value::<Received>(received)?)
-        };
-        wait::until(what, LIMIT, probe, good).await
+        wait::until(what, LIMIT, async || self.received().await, good).await
     }
 
     /// Waits until `seconds` more of video at fifteen frames a second and of sound are decoded.

@@ -176,11 +176,13 @@ impl Hub {
         self.shift_ms = None;
         self.lines.clear();
         for track in live.incoming.tracks() {
+            let best = track.best_to_be_had();
             let spec = TapSpec {
-                from_cache: true,
+                // What is cached of a paused one is long past.
+                from_cache: !best.is_paused(),
                 ..TapSpec::new(signal.signal())
             };
-            match track.best_encoding().create_tap(spec) {
+            match best.create_tap(spec) {
                 Ok(tap) => self.lines.push(Line::new(tap)),
                 Err(error) => tracing::warn!(stream = self.name, %error, "a track is not played"),
             }

@@ -167,7 +167,7 @@ impl Track {
     /// The track, if a better encoding of it comes in than the one that is sent.
     pub(super) fn better(&self) -> Option<Arc<IncomingTrack>> {
         let source = self.source.as_ref()?;
-        let best = source.track.best_encoding();
+        let best = source.track.ask_for_best();
         let has = |tap: &Tap| tap.rendition() == best.rendition();
         let is_had = has(&source.tap) || source.next.as_ref().is_some_and(has);
         (best.is_active() && !is_had).then(|| Arc::clone(&source.track))
