@@ -32,6 +32,7 @@ async fn a_viewer_chooses_an_encoding_by_its_name() {
         r#"{"encodingId": "l"}"#,
         r#"{"mediaId": "1", "encodingId": "h"}"#,
         r#"{"rid": "m"}"#,
+        r#"{"spatialLayerId": 1, "maxTemporalLayerId": 0}"#,
         "{}",
     ] {
         assert_eq!(answer(&server, &layer, good).await.0, 200, "{good}");
@@ -46,7 +47,7 @@ async fn a_viewer_chooses_an_encoding_by_its_name() {
     // The first section is audio.
     let (status, reason) = answer(&server, &layer, r#"{"mediaId": "0"}"#).await;
     assert_eq!(status, 409, "{reason}");
-    for bad in ["", "[]", r#"{"mediaId": "x"}"#, r#"{"spatialLayerId": 1}"#] {
+    for bad in ["", "[]", r#"{"mediaId": "x"}"#, r#"{"spatialLayerId": -1}"#] {
         assert_eq!(answer(&server, &layer, bad).await.0, 422, "{bad}");
     }
     let response = server.request("POST", &layer, &[], "{}").await;

@@ -22,6 +22,7 @@ fn track() -> std::sync::Arc<IncomingTrack> {
     counters.width.set(1280);
     counters.height.set(720);
     counters.bitrate_bps.set(2_100_000);
+    counters.mean_bitrate_bps.set(2_100_000);
     for (spatial, bitrate_bps) in [100_000u64, 400_000, 1_600_000].into_iter().enumerate() {
         counters.layers.width[spatial].set(320 << spatial);
         counters.layers.height[spatial].set(180 << spatial);
