@@ -84,3 +84,59 @@ async fn firefox_watches_chromium_publish() -> Result<()> {
     }
     stage.check_unspoiled().await
 }
+
+/// Publishes the fake camera in three encodings.
+const SIMULCAST: &str = "(async () => {
+    const media = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 720 } });
+    const pc = (window.publisher = new RTCPeerConnection());
+    pc.addTransceiver(media.getVideoTracks()[0], {
+        direction: 'sendonly',
+        sendEncodings: [
+            { rid: 'f', maxBitrate: 900_000 },
+            { rid: 'h', maxBitrate: 400_000, scaleResolutionDownBy: 2 },
+            { rid: 'q', maxBitrate: 150_000, scaleResolutionDownBy: 4 },
+        ],
+    });
+    await pc.setLocalDescription();
+    while (pc.iceGatheringState !== 'complete') {
+        await new Promise((resolve) => pc.addEventListener('icegatheringstatechange', resolve));
+    }
+    const response = await fetch(URL, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/sdp' },
+        body: pc.localDescription.sdp,
+    });
+    await pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
+    return response.status;
+})()";
+
+#[tokio::test]
+async fn all_encodings_of_firefox_simulcast_come() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let stage = Stage::facing(&namespace).await?;
+    let mut firefox = Firefox::start(Some(&namespace)).await?;
+    firefox.goto(&stage.page("/publish", "")).await?;
+    let publish = SIMULCAST.replace("URL", &format!("'{}'", stage.whip()));
+    assert_eq!(firefox.evaluate(&publish).await?, 201);
+    let probe = async || stage.server().stream("stage").await;
+    let sizes = |stream: &Value| {
+        let tracks = stream["tracks"].as_array().into_iter().flatten();
+        let encodings =
+            tracks.flat_map(|track| track["encodings"].as_array().into_iter().flatten());
+        let active = encodings.filter(|encoding| encoding["active"] == true);
+        let widths = active.map(|one| one["width"].as_u64().unwrap_or_default());
+        widths.collect::<std::collections::BTreeSet<_>>()
+    };
+    let all = |stream: &Value| sizes(stream).range(1..).count() == 3;
+    let come = wait::until("three encodings", LIMIT, probe, all);
+    // What nobody watches is not asked for.
+    let address = stage.whep();
+    let watch = node::libwebrtc_watch(&address, 2 * SECONDS);
+    let (stream, seen) = tokio::join!(come, watch);
+    let (stream, seen) = (stream.with_context(|| stage.log())?, seen?);
+    ensure!(
+        seen.video_frames > 0 && sizes(&stream).contains(&seen.width),
+        "{seen:?} of {stream}"
+    );
+    stage.check_unspoiled().await
+}
