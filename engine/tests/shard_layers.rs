@@ -128,6 +128,25 @@ fn a_viewer_of_keyframes_alone_is_sent_them_whole_and_without_gaps() {
 }
 
 #[test]
+fn keyframes_alone_go_on_when_a_publisher_begins_anew_with_earlier_timestamps() {
+    let mut world = World::new(1, 1);
+    let mut source = Layered::new(&mut world, 0);
+    let mut viewer = world.viewer(0, GCM);
+    source.show(&mut world, &viewer, ALL.keyframes());
+    source.send_picture(true);
+    world.run_ms(33);
+    assert_eq!(pictures(&viewer.take_video()).len(), 1);
+    source.video.ssrc += 1;
+    source.video.timestamp = source.video.timestamp.wrapping_sub(1 << 30);
+    for _ in 0..3 {
+        source.send_picture(true);
+        world.run_ms(33);
+        source.send_pictures(&mut world, 3);
+    }
+    assert_eq!(pictures(&viewer.take_video()).len(), 3);
+}
+
+#[test]
 fn a_viewer_changes_among_layers_without_a_gap_and_asks_for_a_keyframe_only_to_see_more() {
     for shard in [0, 1] {
         let mut world = World::new(2, 1);

@@ -22,8 +22,8 @@ pub(crate) struct LayerRendition {
     /// Its place in the shard's table.
     pub(crate) place: u32,
     layers: Layers,
-    /// Timestamp of the latest keyframe.
-    keyframe: Option<u32>,
+    /// The latest keyframe, by the index of its first packet at the source and its timestamp.
+    keyframe: Option<(u64, u32)>,
     numbers: Renumbering,
     /// Packets came whose layer is not known yet.
     pub(crate) waits_to_learn: bool,
@@ -51,10 +51,10 @@ impl LayerRendition {
         codec: Option<Codec>,
         pool: &PacketPool,
     ) -> Result<Option<Packet>, PoolExhausted> {
-        let in_keyframe = self.is_in_keyframe(original);
+        let is_kept = !self.layers.keyframes_only || self.is_in_keyframe(original);
         // What says nothing of layers is of the lowest.
         let decision = match self.layers.hold(mark) {
-            _ if self.layers.keyframes_only && !in_keyframe => Decision::LeaveOut,
+            _ if !is_kept => Decision::LeaveOut,
             _ if mark.unread => Decision::Later,
             true => Decision::Pass,
             false => Decision::LeaveOut,
@@ -77,11 +77,14 @@ impl LayerRendition {
     /// Whether a packet is of the latest keyframe. One that comes before the first packet of its keyframe
     /// counts as of none: that keyframe is not seen whole then, and the next one is.
     fn is_in_keyframe(&mut self, packet: &Slot) -> bool {
-        let timestamp = packet.info.timestamp;
-        if packet.info.keyframe_start && self.keyframe.is_none_or(|it| is_later(timestamp, it)) {
-            self.keyframe = Some(timestamp);
+        let info = &packet.info;
+        // By the index, as timestamps begin anew with another SSRC.
+        let is_later = |(first, _)| info.index > first;
+        if info.keyframe_start && self.keyframe.is_none_or(is_later) {
+            self.keyframe = Some((info.index, info.timestamp));
         }
-        self.keyframe == Some(timestamp)
+        self.keyframe
+            .is_some_and(|(_, timestamp)| timestamp == info.timestamp)
     }
 
     /// Packets that came, by their index at the source, and may have been what is awaited.
@@ -104,11 +107,6 @@ impl LayerRendition {
             set_layer_sync(slot.payload_mut());
         }
     }
-}
-
-/// RTP timestamps wrap (RFC 3550 5.1).
-fn is_later(timestamp: u32, than: u32) -> bool {
-    timestamp.wrapping_sub(than).cast_signed() > 0
 }
 
 /// There was no slot for a copy.
