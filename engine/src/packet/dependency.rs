@@ -24,6 +24,9 @@ pub struct DependencyDescriptor {
 }
 
 impl DependencyDescriptor {
+    /// What the fields that each descriptor has take (A.8.1).
+    pub const MANDATORY_BYTES: usize = 3;
+
     /// Reads the fields that each descriptor begins with; `None` if it is cut.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
@@ -33,7 +36,9 @@ impl DependencyDescriptor {
             end_of_frame: first & 0x40 != 0,
             template_id: first & 0x3f,
             frame_number: read_u16(data, 1)?,
-            has_structure: data.get(3).is_some_and(|flags| flags & 0x80 != 0),
+            has_structure: data
+                .get(Self::MANDATORY_BYTES)
+                .is_some_and(|flags| flags & 0x80 != 0),
         })
     }
 

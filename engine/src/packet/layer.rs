@@ -1,7 +1,7 @@
 //! Layers of a scalable stream: names for some of them, and what one packet says of its own.
 //!
-//! The home of a rendition reads it off each packet once (`route::layers`) and
-//! keeps it beside the packet, so that no other shard has to look into payloads.
+//! The home of a rendition reads it off each packet once (`route::layers`) and keeps it beside the packet,
+//! so that no other shard has to look into payloads.
 
 /// Spatial and temporal layers that are told apart; those above count as the highest.
 pub const MAX_LAYERS: usize = 4;

@@ -7,7 +7,6 @@
 
 use crate::counters::LayerCounters;
 use crate::packet::codec::{Codec, Resolution, Vp8Descriptor, Vp9Descriptor};
-use crate::packet::dependency::DependencyDescriptor;
 use crate::packet::dependency::structure::{self, Structure};
 use crate::packet::extension::Extension;
 use crate::packet::layer::{LayerMark, MAX_LAYERS};
@@ -102,7 +101,7 @@ impl LayerReader {
                 ..LayerMark::NONE
             });
         };
-        let teaches = DependencyDescriptor::parse(descriptor).is_some_and(|one| one.has_structure);
+        let teaches = frame.descriptor.has_structure;
         if teaches {
             let sizes = (0u8..).map(|spatial| structure.resolution(spatial));
             let known = self.resolutions.iter_mut().zip(sizes);
@@ -112,8 +111,8 @@ impl LayerReader {
             known: true,
             spatial: frame.spatial,
             temporal: frame.temporal,
-            starts_frame: frame.starts,
-            ends_frame: frame.ends,
+            starts_frame: frame.descriptor.start_of_frame,
+            ends_frame: frame.descriptor.end_of_frame,
             teaches,
             rise_from: match structure.lets_rise(&frame) {
                 true => frame.temporal,

@@ -4,7 +4,8 @@
 //! packets without duplicates; a [`rendition`] is that series as one shard serves it, with the
 //! store it answers NACKs from, as far as [`repair`] allows; a [`viewer`] is one subscription with
 //! its own continuous numbering; [`plan`] prepares what viewers that negotiated alike share of a
-//! burst. A [`derived`] rendition is made of some layers of another. Nothing here knows sockets; time comes in as an argument.
+//! burst. A [`derived`] rendition is made of some layers of another. Nothing here knows sockets; time
+//! comes in as an argument.
 
 pub(crate) mod budget;
 pub(crate) mod clock;

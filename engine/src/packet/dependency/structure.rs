@@ -5,6 +5,7 @@
 //! [`MAX_DECODE_TARGETS`] decode targets, and spatial layers beyond [`MAX_SPATIAL_LAYERS`] are refused.
 
 use crate::packet::codec::{BitReader, Resolution};
+use crate::packet::dependency::DependencyDescriptor;
 
 #[cfg(test)]
 mod tests;
@@ -83,6 +84,8 @@ pub struct Structure {
     targets: usize,
     templates: [Template; MAX_TEMPLATES],
     count: usize,
+    /// By spatial layer, the decode target that has most of its temporal layers.
+    fluent: [Option<u8>; MAX_SPATIAL_LAYERS as usize],
     resolutions: [Option<Resolution>; MAX_SPATIAL_LAYERS as usize],
 }
 
@@ -109,10 +112,22 @@ impl Structure {
     /// its spatial layer.
     #[must_use]
     pub fn lets_rise(&self, frame: &Frame) -> bool {
-        let target = (0..self.targets)
-            .filter(|target| self.layer_of(*target).0 == frame.spatial)
-            .max_by_key(|target| self.layer_of(*target).1);
-        target.is_some_and(|target| frame.indications.of(target) == Indication::Switch)
+        let target = self.fluent.get(usize::from(frame.spatial)).copied();
+        target
+            .flatten()
+            .is_some_and(|target| frame.indications.of(usize::from(target)) == Indication::Switch)
+    }
+
+    fn note_fluent(&mut self) {
+        let mut temporal = [0; MAX_SPATIAL_LAYERS as usize];
+        for target in 0..self.targets {
+            let (spatial, highest) = self.layer_of(target);
+            let spatial = usize::from(spatial);
+            if self.fluent[spatial].is_none() || highest >= temporal[spatial] {
+                temporal[spatial] = highest;
+                self.fluent[spatial] = Some(target as u8);
+            }
+        }
     }
 
     /// The highest layers of a decode target (A.8.2, `decode_target_layers`).
@@ -144,6 +159,7 @@ impl Structure {
             targets: bits.bits(5)? as usize + 1,
             templates: [Template::default(); MAX_TEMPLATES],
             count: 0,
+            fluent: [None; MAX_SPATIAL_LAYERS as usize],
             resolutions: [None; MAX_SPATIAL_LAYERS as usize],
         };
         structure.read_layers(bits)?;
@@ -151,6 +167,7 @@ impl Structure {
         for template in &mut structure.templates[..count] {
             template.indications = Indications::read(bits, targets)?;
         }
+        structure.note_fluent();
         for _ in 0..count {
             // Frame differences: a flag before each says that it follows.
             while bits.flag()? {
@@ -208,12 +225,8 @@ fn non_symmetric(bits: &mut BitReader<'_>, n: u32) -> Option<u32> {
 /// What a descriptor says of the frame that its packet is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The packet is the first of the frame.
-    pub starts: bool,
-    /// The packet is the last of the frame.
-    pub ends: bool,
-    /// Running number of the frame.
-    pub number: u16,
+    /// What each descriptor says.
+    pub descriptor: DependencyDescriptor,
     /// Spatial layer.
     pub spatial: u8,
     /// Temporal layer.
@@ -225,17 +238,17 @@ pub struct Frame {
 /// Reads a descriptor by the structure it brings, which is put in place of the known one, or else by
 /// that. `None` if it is cut, or of a structure that is not known.
 pub fn read(descriptor: &[u8], known: &mut Option<Box<Structure>>) -> Option<Frame> {
-    let mut bits = BitReader::new(descriptor);
-    let (starts, ends) = (bits.flag()?, bits.flag()?);
-    let template = bits.bits(6)? as u8;
-    let number = bits.bits(16)? as u16;
+    let mandatory = DependencyDescriptor::parse(descriptor)?;
     let (mut own, mut custom) = (None, false);
-    // A.8.1: the mandatory fields take three bytes.
-    if descriptor.len() > 3 {
-        let (structure, active) = (bits.flag()?, bits.flag()?);
+    let extended = descriptor.get(DependencyDescriptor::MANDATORY_BYTES..)?;
+    let mut bits = BitReader::new(extended);
+    if !extended.is_empty() {
+        // template_dependency_structure_present_flag.
+        bits.skip(1)?;
+        let active = bits.flag()?;
         custom = bits.flag()?;
         bits.skip(2)?;
-        if structure {
+        if mandatory.has_structure {
             own = Some(Structure::read(&mut bits)?);
         }
         if active {
@@ -244,15 +257,13 @@ pub fn read(descriptor: &[u8], known: &mut Option<Box<Structure>>) -> Option<Fra
         }
     }
     let structure = own.as_ref().or(known.as_deref())?;
-    let template = structure.template(template)?;
+    let template = structure.template(mandatory.template_id)?;
     let indications = match custom {
         true => Indications::read(&mut bits, structure.targets)?,
         false => template.indications,
     };
     let frame = Frame {
-        starts,
-        ends,
-        number,
+        descriptor: mandatory,
         spatial: template.spatial,
         temporal: template.temporal,
         indications,

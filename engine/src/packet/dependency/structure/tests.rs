@@ -77,7 +77,6 @@ impl Model {
                 out.non_symmetric((*chain).into(), chains.into());
             }
             self.templates.iter().for_each(|_| {
-                out.bits(0x5a5a_5a5a_5a5a_5a5a, 0);
                 (0..chains).for_each(|chain| {
                     out.bits(u64::from(chain) + 1, 4);
                 });
@@ -172,7 +171,7 @@ proptest! {
         let mut known = None;
         let first = descriptor(number, model.id_offset, Some(&model), None);
         let frame = read(&first, &mut known).expect("it is whole");
-        prop_assert_eq!((frame.number, frame.spatial, frame.temporal), (number, 0, 0));
+        prop_assert_eq!((frame.descriptor.frame_number, frame.spatial, frame.temporal), (number, 0, 0));
         let size = |layer: u8| known.as_ref().and_then(|known| known.resolution(layer));
         for layer in 0..MAX_SPATIAL_LAYERS {
             let told = model.resolutions.as_ref();
