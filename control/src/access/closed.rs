@@ -1,8 +1,11 @@
 //! The streams that nobody watches without a token. It only grows: nothing opens by itself.
+//!
+//! Who watches a room sees all its members, so a room is closed if any that it may have is.
 
 use std::collections::HashSet;
 
 use crate::config::pattern;
+use crate::rooms::RoomStream;
 
 /// Names and patterns: each pattern is tried for each stream that is asked for.
 const MAX_NAMES: usize = 10_000;
@@ -30,12 +33,23 @@ impl Closed {
         if self.has(pattern) {
             return true;
         }
-        self.names.len() < MAX_NAMES && self.names.insert(pattern.to_owned())
+        let fits = self.names.len() < MAX_NAMES;
+        if fits {
+            self.names.insert(pattern.to_owned());
+            if let Some(RoomStream::Member { room, .. }) = RoomStream::parse(pattern) {
+                self.names.insert(format!("{room}~"));
+            }
+        }
+        fits
     }
 
     pub(super) fn has(&self, stream: &str) -> bool {
+        let closes = match RoomStream::parse(stream) {
+            Some(RoomStream::Room(_)) => pattern::may_begin,
+            _ => pattern::fits,
+        };
         let mut patterns = self.patterns.iter();
-        self.names.contains(stream) || patterns.any(|pattern| pattern::fits(pattern, stream))
+        self.names.contains(stream) || patterns.any(|pattern| closes(pattern, stream))
     }
 
     pub(super) fn has_all(&self) -> bool {

@@ -133,6 +133,23 @@ fn a_token_for_watching_closes_its_streams_and_all_recordings() {
 }
 
 #[test]
+fn a_room_is_closed_with_any_member_it_may_have() {
+    for rule in ["hall~ann:one-token", "hall~a*:one-token", "*ann:one-token"] {
+        let access = configured(&[(rule, WATCH)]);
+        let missing = Err(Refused::Missing(Right::Watch));
+        assert_eq!(ask(&access, Right::Watch, "hall~", None), missing, "{rule}");
+        assert_eq!(ask(&access, Right::Watch, "hall~ann", None), missing);
+        assert_eq!(ask(&access, Right::Watch, "hall~bob", None), Ok(()));
+        // One for a member is not one for all of them.
+        let shown = ask(&access, Right::Watch, "hall~", "one-token");
+        assert_eq!(shown, Err(Refused::Forbidden(Right::Watch)));
+    }
+    let access = configured(&[("hall~*:one-token", WATCH)]);
+    assert_eq!(ask(&access, Right::Watch, "hall~", "one-token"), Ok(()));
+    assert_eq!(ask(&access, Right::Watch, "yard~", None), Ok(()));
+}
+
+#[test]
 fn the_same_token_may_be_for_several_things() {
     let access = configured(&[
         ("a:secret-1", PUBLISH),

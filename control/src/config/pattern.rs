@@ -31,9 +31,43 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     pattern[begin..].iter().all(|&byte| byte == b'*')
 }
 
+/// Whether names that begin so may be as the pattern says.
+pub(crate) fn may_begin(pattern: &str, beginning: &str) -> bool {
+    let mut pattern = pattern.bytes();
+    for byte in beginning.bytes() {
+        match pattern.next() {
+            Some(b'*') => return true,
+            Some(fitting) if fitting == b'?' || fitting == byte => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_otherwise_than_a_pattern_is_never_as_it_says() {
+        for (pattern, beginning, expected) in [
+            ("*", "a~", true),
+            ("a~b", "a~", true),
+            ("a~", "a~", true),
+            ("?~b*", "a~", true),
+            ("*b", "a~", true),
+            ("a*", "a~", true),
+            ("a", "a~", false),
+            ("b*", "a~", false),
+            ("??", "a~c", false),
+        ] {
+            assert_eq!(
+                may_begin(pattern, beginning),
+                expected,
+                "{pattern} {beginning}"
+            );
+        }
+    }
 
     #[test]
     fn a_star_stands_for_anything_or_nothing() {
