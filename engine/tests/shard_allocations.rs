@@ -364,20 +364,25 @@ impl Bench {
         }
         ALLOCATIONS.get() - before
     }
+
+    /// Goes on until nothing is left to be allocated, and prepares for 500 bursts.
+    fn settle(&mut self) {
+        // Until stores are as full as they get, by age and by number, and buffers have found their
+        // size.
+        self.prepare(600);
+        self.forward(300, 10_000);
+        self.forward(300, 1);
+        // Right after a tick, so that nothing but forwarding happens.
+        self.prepare(500);
+        self.clock.set(self.clock.get() + 10_000);
+        self.turn(2);
+    }
 }
 
 #[test]
 fn forwarding_allocates_nothing_per_packet_on_either_shard() {
     let mut bench = Bench::new();
-    // Until stores are as full as they get, by age and by number, and buffers have found their
-    // size.
-    bench.prepare(600);
-    bench.forward(300, 10_000);
-    bench.forward(300, 1);
-    // Right after a tick, so that nothing but forwarding happens.
-    bench.prepare(500);
-    bench.clock.set(bench.clock.get() + 10_000);
-    bench.turn(2);
+    bench.settle();
     let trains = bench.sent.borrow().trains;
     let counters = bench.engine.counters(ShardId(0)).unwrap();
     assert_eq!(counters.packets_routed.get(), 6_000);
@@ -398,12 +403,7 @@ fn making_a_rendition_of_layers_allocates_nothing() {
         keyframes_only: false,
     };
     let mut bench = Bench::of_layers(lowest);
-    bench.prepare(600);
-    bench.forward(300, 10_000);
-    bench.forward(300, 1);
-    bench.prepare(500);
-    bench.clock.set(bench.clock.get() + 10_000);
-    bench.turn(2);
+    bench.settle();
     let trains = bench.sent.borrow().trains;
     assert_eq!(bench.forward(500, 1), 0);
     let trains = bench.sent.borrow().trains - trains;
@@ -421,12 +421,7 @@ fn handing_packets_to_taps_allocates_nothing() {
     }
     // And one that takes nothing, so that it loses.
     let hanging = tap(&bench.engine, bench.video.rendition);
-    bench.prepare(600);
-    bench.forward(300, 10_000);
-    bench.forward(300, 1);
-    bench.prepare(500);
-    bench.clock.set(bench.clock.get() + 10_000);
-    bench.turn(2);
+    bench.settle();
     let (tapped, lost) = (bench.tapped, hanging.lost());
     assert_eq!(bench.forward(500, 1), 0);
     assert_eq!(bench.tapped - tapped, 500 * 10 * TAPS);

@@ -39,8 +39,8 @@ async fn notifications_from_the_server_come_between_answers() {
     assert_eq!(client.receive().await.unwrap()["result"], "done");
 }
 
-#[tokio::test]
-async fn a_subscriber_that_has_gone_is_reported_gone() {
+/// A server, a client that has subscribed, and what notifies it.
+async fn subscriber() -> (Fixture, Client, Notifier) {
     let (subscribed, mut subscriptions) = tokio::sync::mpsc::unbounded_channel();
     let mut methods = methods();
     methods.add(
@@ -55,6 +55,12 @@ async fn a_subscriber_that_has_gone_is_reported_gone() {
     let mut client = fixture.client().await;
     client.ask(call(1, "subscribe", json!({}))).await;
     let notifier = subscriptions.recv().await.unwrap();
+    (fixture, client, notifier)
+}
+
+#[tokio::test]
+async fn a_subscriber_that_has_gone_is_reported_gone() {
+    let (_fixture, mut client, notifier) = subscriber().await;
     assert_eq!(notifier.notify("event", &1), Ok(()));
     assert_eq!(client.receive().await.unwrap()["method"], "event");
     client.0.shutdown().await.unwrap();
@@ -68,20 +74,7 @@ async fn a_subscriber_that_has_gone_is_reported_gone() {
 
 #[tokio::test]
 async fn a_subscriber_that_does_not_read_is_disconnected() {
-    let (subscribed, mut subscriptions) = tokio::sync::mpsc::unbounded_channel();
-    let mut methods = methods();
-    methods.add(
-        "subscribe",
-        "Subscribes.",
-        move |caller: Caller, _: Nothing| {
-            let sent = subscribed.send(caller.notifier);
-            async move { sent.map_err(|_| RpcError::new(Reason::Failed, "nobody listens")) }
-        },
-    );
-    let fixture = Fixture::with_methods(methods, unchanged);
-    let mut client = fixture.client().await;
-    client.ask(call(1, "subscribe", json!({}))).await;
-    let notifier = subscriptions.recv().await.unwrap();
+    let (_fixture, mut client, notifier) = subscriber().await;
     let event = "x".repeat(50_000);
     let refused = loop {
         match notifier.notify("event", &event) {

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use fanmill_control::admin::{
-    AdminServer, Caller, Limits, Methods, NotifyError, PeerCredentials, PeerPolicy, Reason,
-    RpcError,
+    AdminServer, Caller, Limits, Methods, Notifier, NotifyError, PeerCredentials, PeerPolicy,
+    Reason, RpcError,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
