@@ -27,6 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    if let Some(folder) = &folder {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    }
     let played = |scenarios: Vec<Scenario>| {
         let outcomes: Vec<_> = scenarios.iter().map(run).collect();
         println!("{}", tables::table(&scenarios, &outcomes));
